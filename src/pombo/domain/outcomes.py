@@ -1,0 +1,107 @@
+"""What became of one attempt to send. Expected outcomes are values, never exceptions."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class ErrorClass(StrEnum):
+    """Decides what happens next (row A5)."""
+
+    RATE_LIMIT = "rate_limit"
+    """Slow down, retry."""
+    AUTH = "auth"
+    """Stop the channel, alert."""
+    PERMANENT = "permanent"
+    """Fail this one."""
+    TRANSIENT = "transient"
+    """Retry; only given to errors that prove the message was not accepted."""
+    AMBIGUOUS = "ambiguous"
+    """May have been accepted: never resent blindly."""
+    POLICY = "policy"
+    """Pause the channel or the template."""
+
+
+class ErrorScope(StrEnum):
+    """Whom an error concerns: how far its consequence reaches."""
+
+    MESSAGE = "message"
+    RECIPIENT = "recipient"
+    TEMPLATE = "template"
+    CHANNEL = "channel"
+    ACCOUNT = "account"
+
+
+@dataclass(frozen=True, slots=True)
+class SendError:
+    """One error as Meta (or the connection) gave it, with our reading of it.
+
+    `code` is Meta's; 0 with subcode 0 also stands for a failure of the connection, told apart by `title`.
+    """
+
+    code: int
+    subcode: int
+    title: str
+    error_class: ErrorClass
+    scope: ErrorScope
+    proves_not_accepted: bool
+    words: str
+    next_step: str
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    provider_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """Proven not accepted, and worth another attempt; the lane decides when (back-off, attempts left)."""
+
+    error: SendError
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """Proven not accepted, and another attempt would end the same way."""
+
+    error: SendError
+
+
+@dataclass(frozen=True, slots=True)
+class Uncertain:
+    """Nothing proves either way; only evidence (an echo, a status) may settle it."""
+
+    error: SendError
+
+
+Outcome = Accepted | Retry | Failed | Uncertain
+
+
+class DeliveryState(StrEnum):
+    """The states of the delivery log, in the order in which a message passes through them.
+
+    `rank` is what is stored: states never move backwards, so an update keeps the greater rank. `failed` lies below
+    `accepted`, because evidence may turn a failed message into an accepted one; an accepted message that Meta later
+    reports as failed (asynchronous 131026 and the like) becomes `undelivered`.
+    """
+
+    CANCELLED = "cancelled"
+    FAILED = "failed"
+    ACCEPTED = "accepted"
+    UNDELIVERED = "undelivered"
+    DELIVERED = "delivered"
+    READ = "read"
+
+    @property
+    def rank(self) -> int:
+        return _RANKS[self]
+
+
+_RANKS = {
+    DeliveryState.CANCELLED: 0,
+    DeliveryState.FAILED: 1,
+    DeliveryState.ACCEPTED: 2,
+    DeliveryState.UNDELIVERED: 3,
+    DeliveryState.DELIVERED: 4,
+    DeliveryState.READ: 5,
+}
