@@ -12,9 +12,7 @@ from typing import NamedTuple
 from pombo.domain.ids import MessageId
 
 PREFIX = "pombo1"
-_SHAPE = re.compile(
-    r"pombo1\.([1-9][0-9]{0,18})\.([1-9][0-9]{0,3})\.([0-9]{4})([0-9]{2})([0-9]{2})", re.ASCII
-)
+_SHAPE = re.compile(r"pombo1\.([1-9][0-9]{0,18})\.([1-9][0-9]{0,3})\.([0-9]{4})([0-9]{2})([0-9]{2})", re.ASCII)
 _MAX_BIGINT = 2**63 - 1
 
 
