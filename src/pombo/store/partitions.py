@@ -1,0 +1,99 @@
+"""Day partitions of the logs: made ahead, dropped after the retention, never in a lane's way.
+
+A partition is created apart, then attached (which locks the parent against DDL alone, not against reads and writes),
+and detached concurrently before it is dropped. Each step has a lock time-out and is tried again at the next round.
+"""
+
+from dataclasses import dataclass
+from datetime import date, timedelta
+
+import asyncpg
+
+from pombo.store.database import Connection, connect
+
+PARENTS = ("deliveries", "webhook_log")
+
+# Receipts update rows, and leave room on the page for a heap-only update of each.
+_FILLFACTOR = {"deliveries": 80, "webhook_log": 100}
+_LOCK_TIMEOUT = "2s"
+# Any constant shared by all Pombos ("parts" in ASCII): one process tends the partitions at a time.
+_LOCK = 0x7061727473
+
+
+@dataclass(frozen=True, slots=True)
+class Partition:
+    table: str
+    name: str
+    day: date
+    row_estimate: int
+    total_bytes: int
+
+
+async def report(connection: Connection) -> list[Partition]:
+    rows = await connection.fetch("SELECT * FROM public.get_partition_stats()")
+    return [Partition(*row) for row in rows]
+
+
+async def create(url: str, days_ahead: int) -> list[str]:
+    """Makes what is missing from yesterday (an intent of before midnight) to `days_ahead`; returns the names made."""
+    connection = await connect(url, "pombo_owner", "pombo partitions")
+    try:
+        await _begin(connection)
+        today = await _today(connection)
+        present = {partition.name for partition in await report(connection)}
+        made = []
+        for parent in PARENTS:
+            for offset in range(-1, days_ahead + 1):
+                day = today + timedelta(days=offset)
+                name = f"{parent}_{day:%Y%m%d}"
+                if name not in present:
+                    await _make(connection, parent, name, day)
+                    made.append(name)
+        return made
+    finally:
+        await connection.close()
+
+
+async def drop(url: str, retention_days: int) -> list[str]:
+    """Drops the partitions of days more than `retention_days` ago; returns their names."""
+    connection = await connect(url, "pombo_owner", "pombo partitions")
+    try:
+        await _begin(connection)
+        oldest = await _today(connection) - timedelta(days=retention_days)
+        gone = [partition for partition in await report(connection) if partition.day < oldest]
+        for partition in gone:
+            try:
+                await connection.execute(
+                    f"ALTER TABLE {partition.table} DETACH PARTITION {partition.name} CONCURRENTLY"
+                )
+            except asyncpg.ObjectNotInPrerequisiteStateError:
+                # A former round was interrupted half-way through its concurrent detach.
+                await connection.execute(f"ALTER TABLE {partition.table} DETACH PARTITION {partition.name} FINALIZE")
+            await connection.execute(f"DROP TABLE {partition.name}")
+        return [partition.name for partition in gone]
+    finally:
+        await connection.close()
+
+
+async def _begin(connection: Connection) -> None:
+    await connection.execute(f"SET lock_timeout = '{_LOCK_TIMEOUT}'")
+    await connection.execute("SELECT pg_advisory_lock($1)", _LOCK)
+
+
+async def _today(connection: Connection) -> date:
+    today: date = await connection.fetchval("SELECT (clock_timestamp() AT TIME ZONE 'UTC')::date")
+    return today
+
+
+async def _make(connection: Connection, parent: str, name: str, day: date) -> None:
+    following = day + timedelta(days=1)
+    async with connection.transaction():
+        # A leftover of a dropped parent's partition, or of a crash between create and attach, would be in the way.
+        await connection.execute(f"DROP TABLE IF EXISTS {name}")
+        await connection.execute(
+            f"""CREATE TABLE {name} (LIKE {parent} INCLUDING DEFAULTS INCLUDING CONSTRAINTS,
+                CHECK (day >= '{day}' AND day < '{following}')) WITH (fillfactor = {_FILLFACTOR[parent]})"""
+        )
+    await connection.execute(
+        f"ALTER TABLE {parent} ATTACH PARTITION {name} FOR VALUES FROM ('{day}') TO ('{following}')"
+    )

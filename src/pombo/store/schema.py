@@ -1,0 +1,72 @@
+"""Migrations and the check that every role makes at its start.
+
+A process refuses a schema it does not know: an older one wants `pombo migrate`, a newer one a newer Pombo. One
+migration runs at a time (advisory lock) and never waits long for a table that is in use (lock time-out).
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import asyncpg
+from alembic import command
+from alembic.config import Config
+from alembic.script import ScriptDirectory
+from sqlalchemy import create_engine, text
+
+from pombo.store.errors import SchemaError
+from pombo.store.migrations.script import run_script
+
+if TYPE_CHECKING:
+    from pombo.store.database import Connection
+
+_HERE = Path(__file__).parent / "migrations"
+# Any number would do; it only has to be the same in every Pombo. ("pombo" in ASCII.)
+_MIGRATION_LOCK = 0x706F6D626F
+_LOCK_TIMEOUT = "5s"
+
+
+def _config() -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(_HERE))
+    config.set_main_option("path_separator", "os")
+    return config
+
+
+def known_version() -> str:
+    """The schema version this Pombo is written for."""
+    head = ScriptDirectory.from_config(_config()).get_current_head()
+    assert head is not None
+    return head
+
+
+def migrate(database_url: str) -> None:
+    """Brings the database to `known_version()`. Runs in the calling thread; safe to call from many processes."""
+    engine = create_engine(database_url.replace("postgresql://", "postgresql+psycopg://", 1))
+    try:
+        with engine.connect() as connection, connection.begin():
+            connection.execute(text(f"SET LOCAL lock_timeout = '{_LOCK_TIMEOUT}'"))
+            connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _MIGRATION_LOCK})
+            run_script(connection, _HERE / "versions" / "0000_roles.sql")
+            connection.execute(text("SET LOCAL search_path = pombo"))
+            connection.execute(text("SET LOCAL ROLE pombo_owner"))
+            config = _config()
+            config.attributes["connection"] = connection
+            command.upgrade(config, "head")
+    finally:
+        engine.dispose()
+
+
+async def check(connection: "Connection") -> None:
+    """Raises SchemaError unless the database holds exactly the schema this Pombo knows."""
+    try:
+        found = await connection.fetchval("SELECT version_num FROM pombo.schema_version")
+    except (asyncpg.UndefinedTableError, asyncpg.InvalidSchemaNameError):
+        found = None
+    known = known_version()
+    if found == known:
+        return
+    if found is None or found < known:
+        raise SchemaError(
+            f"The database's schema is {found or 'missing'}, this Pombo needs {known}: run `pombo migrate`."
+        )
+    raise SchemaError(f"The database's schema {found} is newer than this Pombo knows ({known}): install a newer Pombo.")

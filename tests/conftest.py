@@ -1,0 +1,69 @@
+"""What all tests share: one embedded PostgreSQL per test process, and a fresh database per test from a template."""
+
+import asyncio
+import itertools
+import os
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+
+import asyncpg
+import pytest
+import uvloop
+
+from pombo.store import embedded, partitions, schema
+from pombo.store.database import Database
+from pombo.store.secrets import SecretBox
+
+# Durability is not what these tests are about, and their data dies with them.
+_FAST = "fsync = off\nsynchronous_commit = off\nfull_page_writes = off\nmax_connections = 300\n"
+_TEMPLATE = "pombo_template"
+_numbers = itertools.count(1)
+
+
+def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """Tests run on the loop that Pombo runs on."""
+    return {"uvloop": uvloop.new_event_loop}
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[embedded.EmbeddedServer]:
+    """The server; its template database holds the schema and the partitions."""
+    directory: Path = tmp_path_factory.mktemp("postgres") / "data"
+    with embedded.start(directory, _FAST) as running:
+        url = database_url(running, _TEMPLATE)
+        asyncio.run(_execute(running.url, f"CREATE DATABASE {_TEMPLATE}"))
+        schema.migrate(url)
+        asyncio.run(partitions.create(url, days_ahead=2))
+        yield running
+
+
+def database_url(server: embedded.EmbeddedServer, name: str) -> str:
+    return server.url.replace("/postgres?", f"/{name}?")
+
+
+async def _execute(url: str, statement: str) -> None:
+    connection = await asyncpg.connect(url)
+    try:
+        await connection.execute(statement)
+    finally:
+        await connection.close()
+
+
+@pytest.fixture
+async def url(server: embedded.EmbeddedServer) -> AsyncIterator[str]:
+    """A database of the test's own, with the schema in it."""
+    name = f"test_{os.getpid()}_{next(_numbers)}"
+    await _execute(server.url, f"CREATE DATABASE {name} TEMPLATE {_TEMPLATE} STRATEGY file_copy")
+    yield database_url(server, name)
+    await _execute(server.url, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+async def database(url: str) -> AsyncIterator[Database]:
+    async with Database.open(url) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="session")
+def box() -> SecretBox:
+    return SecretBox("a key for tests, of at least 32 characters")
