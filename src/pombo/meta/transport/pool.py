@@ -1,0 +1,466 @@
+"""The pool: which connection carries which request, and what has gone on for too long."""
+
+import asyncio
+import contextlib
+import random
+import socket
+import ssl
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from pombo.meta.transport.connection import Connection, OnResult
+from pombo.meta.transport.endpoint import Endpoint
+from pombo.meta.transport.request_head import RequestHead
+from pombo.meta.transport.results import Answer, Lost, NeverWritten, Reason, Result
+from pombo.meta.transport.stats import Closed, Counters, TransportStats, latency_bucket
+
+Context = TypeVar("Context")
+
+# Deadlines are seconds, so half a second late is soon enough, and 500 connections are looked at in 0.1 ms.
+SWEEP_INTERVAL_S = 0.5
+# Enough to fill 500 sockets in ten round trips, and no stampede on a server that has just come back.
+MAX_CONNECTING = 50
+# After failed connects: soon enough to notice a restart, and at most four attempts a minute on a dead server.
+_BACKOFF_FIRST_S = 0.5
+_BACKOFF_MAX_S = 15.0
+# No server closes a connection within a second of its last answer (then it says `Connection: close`), so only older
+# ones are polled before use: 1 µs that a busy connection need not pay.
+_POLL_AFTER_IDLE_S = 1.0
+# Connections opened together should not end together.
+_AGE_SPREAD = 0.1
+
+
+@dataclass(slots=True, eq=False)
+class Connecting:
+    """One attempt to connect."""
+
+    started: float
+    volley: int
+    """Attempts that were under way together fail together: only the first of them lengthens the back-off."""
+    task: asyncio.Task[None] | None = None
+    given_up: bool = False
+
+
+class Transport:
+    """HTTP/1.1 over kept-alive connections to one server. Belongs to the event loop it was started on.
+
+    Times are in seconds. `answer_timeout` counts from the write of the request to the last byte of its answer;
+    `write_timeout` from the write while the kernel has not taken the whole request. `idle_timeout` should lie slightly
+    below the server's. Of `max_sockets`, `reserved_sockets` are left to requests submitted with `reserved=True`.
+    `clock` stands in for the loop's clock in tests, which then call `sweep` themselves.
+    """
+
+    def __init__(
+        self,
+        base_url: str,
+        *,
+        max_sockets: int = 500,
+        reserved_sockets: int = 0,
+        connect_timeout: float = 5.0,
+        write_timeout: float = 10.0,
+        answer_timeout: float = 30.0,
+        max_answer_bytes: int = 1024 * 1024,
+        # Long enough that reconnecting is below 0.1 % of the requests of a busy channel, short enough to follow a
+        # change in the server's addresses.
+        max_connection_age: float = 600.0,
+        # Load balancers commonly close after 60 s.
+        idle_timeout: float = 55.0,
+        ssl_context: ssl.SSLContext | None = None,
+        clock: Callable[[], float] | None = None,
+    ) -> None:
+        if not 0 <= reserved_sockets < max_sockets:
+            raise ValueError("reserved_sockets must leave at least one of max_sockets to the rest")
+        self._endpoint = Endpoint(base_url)
+        self._max_sockets = max_sockets
+        self._reserved_sockets = reserved_sockets
+        self._unreserved_sockets = max_sockets - reserved_sockets
+        self._connect_timeout = connect_timeout
+        self._write_timeout = write_timeout
+        self._answer_timeout = answer_timeout
+        self._max_answer_bytes = max_answer_bytes
+        self._max_connection_age = max_connection_age
+        self._idle_timeout = idle_timeout
+        self._ssl_context = ssl_context
+        self._clock = clock
+
+        self._open: set[Connection] = set()
+        # A stack: the connection used last is used next, so that those not needed grow old at its bottom.
+        self._idle: list[Connection] = []
+        self._connecting: set[Connecting] = set()
+        # Each of these has a connection being made for it: never longer than `_connecting`.
+        self._pending: deque[tuple[bytes, OnResult, Any]] = deque()
+        self._waiters: tuple[deque[Callable[[], None]], deque[Callable[[], None]]] = (deque(), deque())
+        self._connect_limit = MAX_CONNECTING
+        self._connect_failures_in_a_row = 0
+        self._volley = 0
+        self._connect_again_at = 0.0
+        self._counters = Counters()
+        self._closing = False
+        self._going = 0
+        self._all_gone = asyncio.Event()
+        self._drained = asyncio.Event()
+        self._next_sweep: asyncio.TimerHandle | None = None
+
+    @property
+    def base_url(self) -> str:
+        endpoint = self._endpoint
+        return f"{'https' if endpoint.tls else 'http'}://{endpoint.host_header}{endpoint.path_prefix}"
+
+    # --- life -----------------------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Connections are made when first needed; this only starts the clock."""
+        self._loop = asyncio.get_running_loop()
+        self._now = self._clock or self._loop.time
+        if self._endpoint.tls and self._ssl_context is None:
+            self._ssl_context = ssl.create_default_context()
+        self._next_sweep = self._loop.call_later(SWEEP_INTERVAL_S, self._sweep_again)
+
+    async def close(self, grace: float = 0.0) -> None:
+        """Take nothing more, wait up to `grace` seconds for answers in flight, then close everything.
+
+        Every request submitted has got its one result when this returns.
+        """
+        if not self._closing:
+            self._closing = True
+            while self._pending:
+                self._never_written(Reason.SHUTDOWN)
+            for waiters in self._waiters:
+                while waiters:
+                    self._call(waiters.popleft())
+            for connection in tuple(self._idle):
+                self.drop(connection, Closed.SHUTDOWN)
+            for connecting in self._connecting:
+                connecting.given_up = True
+                if connecting.task is not None:
+                    connecting.task.cancel()
+        if self._open and grace > 0:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._drained.wait(), grace)
+        for connection in tuple(self._open):
+            if connection.on_result is not None:
+                connection.fail(Reason.SHUTDOWN)
+            else:
+                self.drop(connection, Closed.SHUTDOWN)
+        if tasks := [connecting.task for connecting in self._connecting if connecting.task is not None]:
+            await asyncio.wait(tasks)
+        while self._going:
+            self._all_gone.clear()
+            await self._all_gone.wait()
+        if self._next_sweep is not None:
+            self._next_sweep.cancel()
+
+    # --- requests -------------------------------------------------------------------------------------------------
+
+    def head(self, method: str, target: str, headers: Mapping[str, str] | None = None) -> RequestHead:
+        """A request head for this server; `target` comes after the base URL's own path."""
+        return RequestHead(method, self._endpoint.path_prefix + target, self._endpoint.host_header, headers)
+
+    def free_sockets(self, reserved: bool = False) -> int:
+        """How many requests would be taken now, each with a connection of its own, open or about to be made."""
+        if self._closing:
+            return 0
+        open_, idle, connecting, pending = len(self._open), len(self._idle), len(self._connecting), len(self._pending)
+        limit = self._connect_limit
+        if reserved and limit == MAX_CONNECTING:
+            limit += self._reserved_sockets
+        connectable = max(0, min(limit - connecting, self._max_sockets - open_ - connecting))
+        ready = idle + connecting - pending + connectable
+        unused = (self._max_sockets if reserved else self._unreserved_sockets) - (open_ - idle) - pending
+        return max(0, min(ready, unused))
+
+    def submit(
+        self, request: bytes, on_result: Callable[[Result, Context], None], context: Context, *, reserved: bool = False
+    ) -> bool:
+        """Send a whole serialized request; `on_result(result, context)` is called exactly once, later, from the loop.
+
+        False (and no call) when no socket is free: the queue is the caller's. `on_result` should be quick and may
+        submit again; what it raises goes to the loop's exception handler.
+        """
+        idle = self._idle
+        while idle and (reserved or len(self._open) - len(idle) < self._unreserved_sockets):
+            connection = idle.pop()
+            if connection.transport.is_closing() or (
+                self._now() - connection.idle_since > _POLL_AFTER_IDLE_S and connection.is_stale()
+            ):
+                # Not one byte was written on it, so another connection may carry the request.
+                self.drop(connection, Closed.PEER)
+                continue
+            connection.send(request, on_result, context)
+            return True
+        if self.free_sockets(reserved) <= 0:
+            return False
+        if reserved:
+            self._pending.appendleft((request, on_result, context))
+        else:
+            self._pending.append((request, on_result, context))
+        if len(self._pending) > len(self._connecting):
+            self._connect()
+        return True
+
+    def when_free(self, callback: Callable[[], None], *, reserved: bool = False) -> None:
+        """Call back once, from the loop, when a socket is free: in the order of asking, before anyone else gets it.
+
+        A callback that wants more sockets, or finds none after all, asks again. After `close` it is called at once.
+        """
+        self._waiters[0 if reserved else 1].append(callback)
+        if self._closing or self.free_sockets(reserved) > 0:
+            self._loop.call_soon(self._wake)
+
+    async def request(
+        self,
+        method: str,
+        target: str,
+        headers: Mapping[str, str] | None = None,
+        body: bytes | None = None,
+        *,
+        reserved: bool = False,
+    ) -> Result:
+        """Send one request as soon as a socket is free. Cancelling it closes the connection it is on."""
+        head = self.head(method, target, headers)
+        serialized = head.bodiless if body is None else head.with_body(body)
+        future: asyncio.Future[Result] = self._loop.create_future()
+
+        def attempt() -> None:
+            if future.done():
+                return
+            if self._closing:
+                future.set_result(NeverWritten(Reason.SHUTDOWN))
+            elif not self.submit(serialized, _resolve, future, reserved=reserved):
+                self.when_free(attempt, reserved=reserved)
+
+        attempt()
+        try:
+            return await future
+        finally:
+            if future.cancelled():
+                self._cancel(future)
+
+    # --- figures --------------------------------------------------------------------------------------------------
+
+    def snapshot(self) -> TransportStats:
+        counters = self._counters
+        return TransportStats(
+            max_sockets=self._max_sockets,
+            open=len(self._open),
+            idle=len(self._idle),
+            in_flight=len(self._open) - len(self._idle),
+            connecting=len(self._connecting),
+            waiting=len(self._pending),
+            requests=counters.requests + sum(connection.requests for connection in self._open),
+            first_requests=counters.first_requests + sum(connection.requests > 0 for connection in self._open),
+            answers=counters.answers,
+            bytes_sent=counters.bytes_sent + sum(connection.bytes_sent for connection in self._open),
+            bytes_received=counters.bytes_received + sum(connection.bytes_received for connection in self._open),
+            connections_opened=counters.connections_opened,
+            connect_failures=counters.connect_failures,
+            connections_closed={reason.value: count for reason, count in counters.closed.items()},
+            never_written=dict(counters.never_written),
+            lost=dict(counters.lost),
+            latency_counts=tuple(counters.latency),
+        )
+
+    # --- deadlines ------------------------------------------------------------------------------------------------
+
+    def sweep(self) -> None:
+        """Enforce every deadline: one look at each connection twice a second costs less than a timer per request."""
+        now = self._now()
+        for connecting in self._connecting:
+            if now - connecting.started >= self._connect_timeout and not connecting.given_up:
+                connecting.given_up = True
+                if connecting.task is not None:
+                    connecting.task.cancel()
+        for connection in tuple(self._open):
+            if connection.closed:
+                continue
+            if connection.on_result is not None:
+                age = now - connection.started
+                if age >= self._answer_timeout:
+                    connection.fail(Reason.ANSWER_TIMEOUT)
+                elif connection.write_paused and age >= self._write_timeout:
+                    connection.fail(Reason.WRITE_TIMEOUT)
+            elif now - connection.idle_since >= self._idle_timeout:
+                self.drop(connection, Closed.IDLE)
+            elif now >= connection.expires:
+                self.drop(connection, Closed.AGE)
+        if not self._connect_limit and now >= self._connect_again_at:
+            # One attempt finds out whether the server is back.
+            self._connect_limit = 1
+        self._wake()
+
+    def _sweep_again(self) -> None:
+        self._next_sweep = self._loop.call_later(SWEEP_INTERVAL_S, self._sweep_again)
+        self.sweep()
+
+    # --- what connections report ----------------------------------------------------------------------------------
+
+    def opened(self, connection: Connection) -> None:
+        if connection.connecting.given_up:
+            # The connect ran out of time in this very moment, and its request is being told so.
+            connection.closed = True
+            self._going += 1
+            connection.transport.abort()
+            return
+        self._connecting.discard(connection.connecting)
+        self._open.add(connection)
+        self._counters.connections_opened += 1
+        self._connect_failures_in_a_row = 0
+        self._connect_limit = MAX_CONNECTING
+        now = self._now()
+        spread = 1 + random.uniform(-_AGE_SPREAD, _AGE_SPREAD)  # noqa: S311
+        connection.expires = now + self._max_connection_age * spread
+        connection.idle_since = now
+        if hasattr(socket, "TCP_USER_TIMEOUT"):
+            # A dead path: the kernel would resend for a quarter of an hour. Bytes unacknowledged for as long as an
+            # answer is waited for will not be answered in time.
+            connection.transport.get_extra_info("socket").setsockopt(
+                socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(self._answer_timeout * 1000)
+            )
+        self._free(connection)
+        self._wake()
+
+    def answered(
+        self, connection: Connection, now: float, answer: Answer, on_result: OnResult, context: Any, keep_alive: bool
+    ) -> None:
+        counters = self._counters
+        counters.answers += 1
+        counters.latency[latency_bucket(answer.elapsed)] += 1
+        if not keep_alive:
+            self.drop(connection, Closed.ANSWER)
+        elif self._closing:
+            self.drop(connection, Closed.SHUTDOWN)
+        elif now >= connection.expires:
+            self.drop(connection, Closed.AGE)
+        else:
+            connection.idle_since = now
+            self._free(connection)
+        if self._waiters[0] or self._waiters[1]:
+            self._wake()
+        try:
+            on_result(answer, context)
+        except Exception as error:
+            self._report(error)
+
+    def lost(self, connection: Connection, failure: Lost, on_result: OnResult, context: Any) -> None:
+        connection.discard_unsent()
+        self.drop(connection, Closed.FAILURE)
+        self._counters.lost[failure.reason] += 1
+        self._wake()
+        self._call(on_result, failure, context)
+
+    def drop(self, connection: Connection, reason: Closed) -> None:
+        """Close a connection that carries no request (any more)."""
+        connection.closed = True
+        self._open.discard(connection)
+        if connection in self._idle:
+            self._idle.remove(connection)
+        counters = self._counters
+        counters.closed[reason] += 1
+        counters.requests += connection.requests
+        counters.first_requests += connection.requests > 0
+        counters.bytes_sent += connection.bytes_sent
+        counters.bytes_received += connection.bytes_received
+        self._going += 1
+        connection.transport.abort()
+        if self._closing and not self._open:
+            self._drained.set()
+
+    def gone(self) -> None:
+        self._going -= 1
+        if not self._going:
+            self._all_gone.set()
+
+    # --- connecting -----------------------------------------------------------------------------------------------
+
+    def _connect(self) -> None:
+        connecting = Connecting(self._now(), self._volley)
+        self._connecting.add(connecting)
+        connecting.task = self._loop.create_task(self._try_addresses(connecting))
+
+    async def _try_addresses(self, connecting: Connecting) -> None:
+        endpoint = self._endpoint
+        reason, detail = Reason.RESOLVE, ""
+        try:
+            for address in await endpoint.addresses(self._now):
+                try:
+                    await self._loop.create_connection(
+                        lambda: Connection(self, connecting, self._now, self._max_answer_bytes),
+                        address,
+                        endpoint.port,
+                        ssl=self._ssl_context if endpoint.tls else None,
+                        server_hostname=endpoint.host if endpoint.tls else None,
+                    )
+                    return
+                except OSError as error:
+                    endpoint.failed(address)
+                    reason = Reason.TLS if isinstance(error, ssl.SSLError) else Reason.CONNECT
+                    detail = f"{address}: {error}"
+        except asyncio.CancelledError:
+            if not connecting.given_up:
+                raise
+            reason = Reason.SHUTDOWN if self._closing else Reason.CONNECT_TIMEOUT
+        except Exception as error:
+            # Not only OSError (a name that cannot be encoded, say): a request waits for this, and must be told.
+            detail = f"{endpoint.host}: {error}"
+        self._connect_failed(connecting, reason, detail)
+
+    def _connect_failed(self, connecting: Connecting, reason: Reason, detail: str) -> None:
+        self._connecting.discard(connecting)
+        if self._closing:
+            return
+        self._counters.connect_failures += 1
+        if connecting.volley == self._volley:
+            self._volley += 1
+            self._connect_failures_in_a_row += 1
+            backoff = min(_BACKOFF_FIRST_S * 2.0 ** (self._connect_failures_in_a_row - 1), _BACKOFF_MAX_S)
+            # Jitter, so that many processes do not come back together.
+            self._connect_again_at = self._now() + backoff * random.uniform(0.5, 1.0)  # noqa: S311
+            self._connect_limit = 0
+        while len(self._pending) > len(self._connecting):
+            self._never_written(reason, detail)
+
+    # --- passing sockets on ---------------------------------------------------------------------------------------
+
+    def _free(self, connection: Connection) -> None:
+        if self._pending:
+            connection.send(*self._pending.popleft())
+        else:
+            self._idle.append(connection)
+
+    def _wake(self) -> None:
+        for reserved, waiters in ((True, self._waiters[0]), (False, self._waiters[1])):
+            for _ in range(len(waiters)):
+                if not waiters or (not self._closing and self.free_sockets(reserved) <= 0):
+                    break
+                self._call(waiters.popleft())
+
+    def _never_written(self, reason: Reason, detail: str = "") -> None:
+        _, on_result, context = self._pending.popleft()
+        self._counters.never_written[reason] += 1
+        self._call(on_result, NeverWritten(reason, detail), context)
+
+    def _cancel(self, context: Any) -> None:
+        for entry in self._pending:
+            if entry[2] is context:
+                self._pending.remove(entry)
+                return
+        for connection in self._open:
+            if connection.context is context:
+                connection.fail(Reason.CANCELLED)
+                return
+
+    def _call(self, callback: Callable[..., None], *arguments: Any) -> None:
+        try:
+            callback(*arguments)
+        except Exception as error:
+            self._report(error)
+
+    def _report(self, error: Exception) -> None:
+        self._loop.call_exception_handler({"message": "a callback of the transport failed", "exception": error})
+
+
+def _resolve(result: Result, future: asyncio.Future[Result]) -> None:
+    if not future.done():
+        future.set_result(result)
