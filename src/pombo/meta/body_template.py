@@ -75,16 +75,16 @@ def compile_body(body: dict[str, Any], limit_of: Callable[[str], TextLimit | Non
         match value:
             case Gap():
                 gaps[value] = leave_gap()
-            case {**members} if members:
+            case dict() if value:
                 separator = b"{"
-                for key, member in members.items():
+                for key, member in value.items():
                     pieces[-1] += separator + _encode(key) + b":"
                     write(member, f"{path}.{key}" if path else key)
                     separator = b","
                 pieces[-1] += b"}"
-            case [*items] if items:
+            case list() if value:
                 separator = b"["
-                for index, item in enumerate(items):
+                for index, item in enumerate(value):
                     pieces[-1] += separator
                     write(item, f"{path}[{index}]")
                     separator = b","
