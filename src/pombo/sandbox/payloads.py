@@ -1,0 +1,119 @@
+"""Webhook bodies as Meta writes them: many updates in one POST, everything outside ASCII escaped, slashes too.
+
+Bodies are put together from strings, not serialised from objects: a busy sandbox writes tens of thousands of updates
+a second, and the escaped form is what Meta signs.
+"""
+
+import json
+import math
+from collections.abc import Iterable
+
+from pombo.sandbox.accounts import Accounts, Channel
+from pombo.sandbox.ledger import DELIVERED, FAILED, READ, SENT, Ledger
+
+_STATUS = {SENT: "sent", DELIVERED: "delivered", READ: "read", FAILED: "failed"}
+_ERRORS_PAGE = "https:\\/\\/developers.facebook.com\\/docs\\/whatsapp\\/cloud-api\\/support\\/error-codes\\/"
+
+
+def escaped(text: str) -> str:
+    """A JSON string in pure ASCII, with slashes escaped as in Meta's samples."""
+    return json.dumps(text).replace("/", "\\/")
+
+
+def milliseconds(seconds: float) -> int:
+    """Rounded up, so that a watermark never lies before a message accepted in the same millisecond."""
+    return math.ceil(seconds * 1000)
+
+
+class Payloads:
+    """An update is (message number, event). `echoes` holds content by number, `failures` (code, title) by number."""
+
+    def __init__(self, ledger: Ledger, accounts: Accounts) -> None:
+        self._ledger = ledger
+        self._accounts = accounts
+        self.echoes: dict[int, str] = {}
+        self.failures: dict[int, tuple[int, str]] = {}
+
+    def weight(self, number: int) -> int:
+        """About how many bytes an update of this message takes at most, so that a POST stays below Meta's 3 MB."""
+        return 700 + 6 * len(self._ledger.key(number) or "") + len(self.echoes.get(number, ""))
+
+    def messenger(self, updates: Iterable[tuple[int, int]], at: float) -> bytes:
+        time = milliseconds(at)
+        entries = [self._entry(number, event, time) for number, event in updates]
+        return f'{{"object":"page","entry":[{",".join(entries)}]}}'.encode("ascii")
+
+    def whatsapp(self, updates: Iterable[tuple[int, int]], at: float) -> bytes:
+        """One entry a business account, in it one change a number with all its statuses."""
+        time = int(at)
+        statuses: dict[str, list[str]] = {}
+        for number, event in updates:
+            statuses.setdefault(self._ledger.channel_id(number), []).append(self._status(number, event, time))
+        changes: dict[str, list[str]] = {}
+        for channel_id, of_channel in statuses.items():
+            channel = self._accounts.channels[channel_id]
+            changes.setdefault(channel.account_id, []).append(_change(channel, of_channel))
+        entries = [
+            f'{{"id":{escaped(account_id)},"changes":[{",".join(of_account)}]}}'
+            for account_id, of_account in changes.items()
+        ]
+        return f'{{"object":"whatsapp_business_account","entry":[{",".join(entries)}]}}'.encode("ascii")
+
+    def _entry(self, number: int, event: int, time: int) -> str:
+        ledger = self._ledger
+        channel = self._accounts.channels[ledger.channel_id(number)]
+        page, person = escaped(channel.id), escaped(ledger.recipient(number))
+        mid = ledger.provider_id(number)
+        if event == SENT:
+            key = ledger.key(number)
+            metadata = "" if key is None else f',"metadata":{escaped(key)}'
+            app_id = channel.app.id if channel.app.id.isdecimal() else escaped(channel.app.id)
+            sent_at = milliseconds(ledger.accepted_at(number))
+            happening = (
+                f'"sender":{{"id":{page}}},"recipient":{{"id":{person}}},"timestamp":{sent_at},'
+                f'"message":{{"mid":"{mid}","is_echo":true,"app_id":{app_id}{metadata}{self.echoes.get(number, "")}}}'
+            )
+        elif event == DELIVERED:
+            # Meta's sample of a delivery has no timestamp, and `mids` may be missing.
+            mids = f'"mids":["{mid}"],' if channel.settings.delivery_mids else ""
+            happening = (
+                f'"sender":{{"id":{person}}},"recipient":{{"id":{page}}},"delivery":{{{mids}"watermark":{time}}}'
+            )
+        else:
+            happening = (
+                f'"sender":{{"id":{person}}},"recipient":{{"id":{page}}},"timestamp":{time},'
+                f'"read":{{"watermark":{time}}}'
+            )
+        return f'{{"id":{page},"time":{time},"messaging":[{{{happening}}}]}}'
+
+    def _status(self, number: int, event: int, time: int) -> str:
+        ledger = self._ledger
+        recipient = ledger.recipient(number)
+        name = "recipient_user_id" if "." in recipient else "recipient_id"
+        key = ledger.key(number)
+        callback_data = "" if key is None else f',"biz_opaque_callback_data":{escaped(key)}'
+        more = ""
+        if event == FAILED:
+            code, title = self.failures[number]
+            words = escaped(title)
+            more = (
+                f',"errors":[{{"code":{code},"title":{words},"message":{words},'
+                f'"error_data":{{"details":{words}}},"href":"{_ERRORS_PAGE}"}}]'
+            )
+        elif event != READ:
+            # Pricing comes with "sent" and with one of delivered and read.
+            category = ledger.category(number)
+            billable, kind = ("false", "free_customer_service") if category == "service" else ("true", "regular")
+            more = f',"pricing":{{"billable":{billable},"pricing_model":"PMP","category":"{category}","type":"{kind}"}}'
+        return (
+            f'{{"id":"{ledger.provider_id(number)}","status":"{_STATUS[event]}","timestamp":"{time}",'
+            f'"{name}":{escaped(recipient)}{callback_data}{more}}}'
+        )
+
+
+def _change(channel: Channel, statuses: list[str]) -> str:
+    return (
+        '{"value":{"messaging_product":"whatsapp","metadata":{"display_phone_number":'
+        f'{escaped(channel.display_phone_number)},"phone_number_id":{escaped(channel.id)}}},'
+        f'"statuses":[{",".join(statuses)}]}},"field":"messages"}}'
+    )
