@@ -5,16 +5,17 @@ import contextlib
 import random
 import socket
 import ssl
+from bisect import bisect_left
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from pombo.meta.transport.connection import Connection, OnResult
+from pombo.meta.transport.connection import Connection, OnResult, TlsConnection
 from pombo.meta.transport.endpoint import Endpoint
 from pombo.meta.transport.request_head import RequestHead
-from pombo.meta.transport.results import Answer, Lost, NeverWritten, Reason, Result
-from pombo.meta.transport.stats import Closed, Counters, TransportStats, latency_bucket
+from pombo.meta.transport.results import Lost, NeverWritten, Reason, Result
+from pombo.meta.transport.stats import LATENCY_BOUNDS, Closed, Counters, TransportStats
 
 Context = TypeVar("Context")
 
@@ -28,6 +29,8 @@ _BACKOFF_MAX_S = 15.0
 # No server closes a connection within a second of its last answer (then it says `Connection: close`), so only older
 # ones are polled before use: 1 µs that a busy connection need not pay.
 _POLL_AFTER_IDLE_S = 1.0
+# An answer to a send is below 2 KB; longer ones take several reads.
+_READ_BUFFER_BYTES = 64 * 1024
 # Connections opened together should not end together.
 _AGE_SPREAD = 0.1
 
@@ -97,6 +100,7 @@ class Transport:
         self._volley = 0
         self._connect_again_at = 0.0
         self._counters = Counters()
+        self.read_buffer = memoryview(bytearray(_READ_BUFFER_BYTES))
         self._closing = False
         self._going = 0
         self._all_gone = asyncio.Event()
@@ -182,13 +186,14 @@ class Transport:
         idle = self._idle
         while idle and (reserved or len(self._open) - len(idle) < self._unreserved_sockets):
             connection = idle.pop()
+            now = self._now()
             if connection.transport.is_closing() or (
-                self._now() - connection.idle_since > _POLL_AFTER_IDLE_S and connection.is_stale()
+                now - connection.idle_since > _POLL_AFTER_IDLE_S and connection.is_stale()
             ):
                 # Not one byte was written on it, so another connection may carry the request.
                 self.drop(connection, Closed.PEER)
                 continue
-            connection.send(request, on_result, context)
+            connection.send(request, on_result, context, now)
             return True
         if self.free_sockets(reserved) <= 0:
             return False
@@ -318,15 +323,13 @@ class Transport:
             connection.transport.get_extra_info("socket").setsockopt(
                 socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(self._answer_timeout * 1000)
             )
-        self._free(connection)
+        self._free(connection, now)
         self._wake()
 
-    def answered(
-        self, connection: Connection, now: float, answer: Answer, on_result: OnResult, context: Any, keep_alive: bool
-    ) -> None:
+    def answered(self, connection: Connection, now: float, elapsed: float, keep_alive: bool) -> None:
         counters = self._counters
         counters.answers += 1
-        counters.latency[latency_bucket(answer.elapsed)] += 1
+        counters.latency[bisect_left(LATENCY_BOUNDS, elapsed)] += 1
         if not keep_alive:
             self.drop(connection, Closed.ANSWER)
         elif self._closing:
@@ -335,13 +338,9 @@ class Transport:
             self.drop(connection, Closed.AGE)
         else:
             connection.idle_since = now
-            self._free(connection)
+            self._free(connection, now)
         if self._waiters[0] or self._waiters[1]:
             self._wake()
-        try:
-            on_result(answer, context)
-        except Exception as error:
-            self._report(error)
 
     def lost(self, connection: Connection, failure: Lost, on_result: OnResult, context: Any) -> None:
         connection.discard_unsent()
@@ -381,12 +380,13 @@ class Transport:
 
     async def _try_addresses(self, connecting: Connecting) -> None:
         endpoint = self._endpoint
+        protocol = TlsConnection if endpoint.tls else Connection
         reason, detail = Reason.RESOLVE, ""
         try:
             for address in await endpoint.addresses(self._now):
                 try:
                     await self._loop.create_connection(
-                        lambda: Connection(self, connecting, self._now, self._max_answer_bytes),
+                        lambda: protocol(self, connecting, self._now, self._max_answer_bytes),
                         address,
                         endpoint.port,
                         ssl=self._ssl_context if endpoint.tls else None,
@@ -423,9 +423,9 @@ class Transport:
 
     # --- passing sockets on ---------------------------------------------------------------------------------------
 
-    def _free(self, connection: Connection) -> None:
+    def _free(self, connection: Connection, now: float) -> None:
         if self._pending:
-            connection.send(*self._pending.popleft())
+            connection.send(*self._pending.popleft(), now)
         else:
             self._idle.append(connection)
 
@@ -455,9 +455,9 @@ class Transport:
         try:
             callback(*arguments)
         except Exception as error:
-            self._report(error)
+            self.report(error)
 
-    def _report(self, error: Exception) -> None:
+    def report(self, error: Exception) -> None:
         self._loop.call_exception_handler({"message": "a callback of the transport failed", "exception": error})
 
 

@@ -1,6 +1,5 @@
 """Figures of one transport, for `/stats/http-client` and the metrics."""
 
-from bisect import bisect_left
 from collections import Counter
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -94,7 +93,3 @@ class TransportStats:
             if seen >= quantile * total:
                 return bound
         return float("inf")
-
-
-def latency_bucket(elapsed: float) -> int:
-    return bisect_left(LATENCY_BOUNDS, elapsed)
