@@ -1,5 +1,6 @@
 """Channels: the Pages and numbers a workspace sends from."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from pombo.domain.channels import ChannelKind, ChannelState
@@ -74,7 +75,7 @@ async def list_channels(connection: Connection, workspace_id: WorkspaceId) -> li
     return [_channel(row) for row in rows]
 
 
-async def get_channels(connection: Connection, keys: list[tuple[WorkspaceId, ChannelId]]) -> list[Channel]:
+async def get_channels(connection: Connection, keys: Collection[tuple[int, int]]) -> list[Channel]:
     """The named channels of any workspaces; missing ones are left out."""
     rows = await connection.fetch(
         f"""SELECT {_COLUMNS} FROM channels

@@ -1,0 +1,210 @@
+"""What is still to be sent: reading ahead, storing intents, and putting back what was proven not accepted.
+
+    ready ──intent──▶ sending ──settlement──▶ (deliveries)
+      ▲                  │ └──doubt──▶ uncertain ──settlement by evidence──▶ (deliveries)
+      └──────retry───────┘
+
+Reading writes nothing: the lease makes the lane the only reader of its channel. An intent is a heap-only update,
+because no index names what it changes. Uncertain rows lie at due_at = infinity, out of every reader's way.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+
+from pombo.store.database import Connection
+
+BEGINNING = (datetime(1970, 1, 1, tzinfo=UTC), 0)
+"""A cursor before every message."""
+
+
+class Reading(NamedTuple):
+    """One stream to read: after which (due_at, id), how many at most."""
+
+    workspace_id: int
+    channel_id: int
+    run_id: int
+    after_due_at: datetime
+    after_id: int
+    limit: int
+
+
+_READ_AHEAD = """
+SELECT k.ordinality, o.due_at, o.id, o.attempt, o.uncounted, o.recipient, o.variables
+FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::timestamptz[], $5::bigint[], $6::integer[])
+    WITH ORDINALITY AS k (workspace_id, channel_id, run_id, after_due_at, after_id, n)
+CROSS JOIN LATERAL (
+    SELECT o.due_at, o.id, o.attempt, o.uncounted, o.recipient, o.variables
+    FROM outbox o
+    WHERE o.workspace_id = k.workspace_id AND o.channel_id = k.channel_id AND o.run_id = k.run_id
+      AND (o.due_at, o.id) > (k.after_due_at, k.after_id) AND o.due_at <= now()
+      AND o.state = 'r' AND o.id <> ALL ($7::bigint[])
+    ORDER BY o.due_at, o.id
+    LIMIT k.n
+) o
+"""
+
+
+async def read_ahead(connection: Connection, readings: Sequence[Reading], held: Sequence[int]) -> list[Any]:
+    """Due messages of several streams, in order, without the `held` ids.
+
+    Rows: (1-based index of the reading, due_at, id, attempt, uncounted, recipient, variables as JSON text or None).
+    """
+    return await connection.fetch(_READ_AHEAD, *map(list, zip(*readings, strict=True)), held)
+
+
+# The lease rows are locked for key share: a takeover locks them for update, so it waits for this statement's commit,
+# and this statement, when it comes second, finds the epoch raised and sends nothing.
+_INTENT = """
+WITH wanted AS (
+    SELECT * FROM unnest($3::bigint[], $4::bigint[], $5::bigint[]) AS w (workspace_id, channel_id, id)
+), leased AS (
+    SELECT l.workspace_id, l.channel_id, l.epoch
+    FROM channel_leases l
+    JOIN unnest($6::bigint[], $7::bigint[], $8::bigint[]) AS c (workspace_id, channel_id, epoch)
+        USING (workspace_id, channel_id, epoch)
+    WHERE l.worker_id = $1
+      AND EXISTS (SELECT FROM workers WHERE id = $1 AND expires_at > clock_timestamp())
+    FOR KEY SHARE OF l
+), sending AS (
+    UPDATE outbox o SET state = 's', attempt = o.attempt + 1, epoch = l.epoch, intent_at = now()
+    FROM wanted w JOIN leased l USING (workspace_id, channel_id)
+    WHERE o.workspace_id = w.workspace_id AND o.id = w.id AND o.state = 'r'
+    RETURNING o.workspace_id, o.id
+), noted AS (
+    INSERT INTO intents (worker_id, id, workspace_ids, message_ids)
+    SELECT $1, $2, array_agg(workspace_id), array_agg(id) FROM sending HAVING count(*) > 0
+)
+SELECT now() AS at, (SELECT array_agg(id) FROM sending) AS ids
+"""
+
+
+async def bound(connection: Connection) -> None:
+    """For the connection that stores intents: a statement that lost its client is over after 8 s at most."""
+    await connection.execute("SET statement_timeout = '8s'")
+
+
+async def store_intents(
+    connection: Connection,
+    worker_id: int,
+    intent_id: int,
+    workspace_ids: Sequence[int],
+    channel_ids: Sequence[int],
+    message_ids: Sequence[int],
+    leases: Sequence[tuple[int, int, int]],
+) -> tuple[datetime, list[int]]:
+    """The intent for the messages that leave now, one autocommit statement; only the returned ids may leave.
+
+    `leases` holds (workspace, channel, epoch) once for every channel in the batch. The time is that of the intent: its
+    day (UTC) is part of the send key. A message whose id is not returned is no longer ours to send, or not ready.
+    """
+    row = await connection.fetchrow(
+        _INTENT, worker_id, intent_id, workspace_ids, channel_ids, message_ids, *map(list, zip(*leases, strict=True))
+    )
+    assert row is not None
+    return row["at"], row["ids"] or []
+
+
+@dataclass(frozen=True, slots=True)
+class Undecided:
+    """An attempt that is over without settling its message: put back to be tried again, or doubtful."""
+
+    workspace_id: int
+    channel_id: int
+    message_id: int
+    attempt: int
+    error_code: int
+    error_subcode: int
+    error_title: str
+    delay_s: float = 0.0
+    """For a retry: from now by the database's clock."""
+    counts: bool = True
+    """For a retry: whether the attempt counts against the limit."""
+
+
+# Both are facts about one attempt, so they hold whoever the channel's owner is by now, as long as the row is still at
+# that attempt. A message that was in doubt meanwhile (its worker was taken for dead) leaves it again.
+_RETRY = """
+WITH proof AS (
+    SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::smallint[], $4::float8[], $5::boolean[], $6::integer[],
+                         $7::integer[], $8::text[])
+        AS r (workspace_id, id, attempt, delay, counts, code, subcode, title)
+), undoubted AS (
+    DELETE FROM doubts d USING proof r, outbox o
+    WHERE d.workspace_id = r.workspace_id AND d.message_id = r.id
+      AND o.workspace_id = r.workspace_id AND o.id = r.id AND o.state = 'u' AND o.attempt = r.attempt
+    RETURNING o.workspace_id, o.run_id
+), counted AS (
+    INSERT INTO run_deltas (workspace_id, run_id, uncertain)
+    SELECT workspace_id, run_id, -count(*) FROM undoubted GROUP BY workspace_id, run_id
+)
+UPDATE outbox o SET state = 'r', due_at = now() + r.delay * interval '1 second',
+    uncounted = o.uncounted + CASE WHEN r.counts THEN 0 ELSE 1 END,
+    error_code = r.code, error_subcode = r.subcode, error_title = r.title
+FROM proof r
+WHERE o.workspace_id = r.workspace_id AND o.id = r.id AND o.state IN ('s', 'u') AND o.attempt = r.attempt
+"""
+
+_DOUBT = """
+WITH doubtful AS (
+    UPDATE outbox o SET state = 'u', due_at = 'infinity', error_code = r.code, error_subcode = r.subcode,
+        error_title = r.title
+    FROM unnest($1::bigint[], $2::bigint[], $3::smallint[], $4::integer[], $5::integer[], $6::text[])
+        AS r (workspace_id, id, attempt, code, subcode, title)
+    WHERE o.workspace_id = r.workspace_id AND o.id = r.id AND o.state = 's' AND o.attempt = r.attempt
+    RETURNING o.workspace_id, o.id, o.channel_id, o.run_id
+), noted AS (
+    INSERT INTO doubts (workspace_id, message_id, channel_id) SELECT workspace_id, id, channel_id FROM doubtful
+    ON CONFLICT DO NOTHING
+)
+INSERT INTO run_deltas (workspace_id, run_id, uncertain)
+SELECT workspace_id, run_id, count(*) FROM doubtful GROUP BY workspace_id, run_id
+"""
+
+
+async def put_back(connection: Connection, retries: Sequence[Undecided]) -> None:
+    """Proven not accepted: ready again after each one's delay."""
+    await connection.execute(
+        _RETRY,
+        [r.workspace_id for r in retries],
+        [r.message_id for r in retries],
+        [r.attempt for r in retries],
+        [r.delay_s for r in retries],
+        [r.counts for r in retries],
+        [r.error_code for r in retries],
+        [r.error_subcode for r in retries],
+        [r.error_title for r in retries],
+    )
+
+
+async def doubt(connection: Connection, doubts: Sequence[Undecided]) -> None:
+    """Perhaps accepted: only evidence settles these."""
+    await connection.execute(
+        _DOUBT,
+        [d.workspace_id for d in doubts],
+        [d.message_id for d in doubts],
+        [d.attempt for d in doubts],
+        [d.error_code for d in doubts],
+        [d.error_subcode for d in doubts],
+        [d.error_title for d in doubts],
+    )
+
+
+async def open_streams(connection: Connection, worker_id: int) -> list[tuple[int, int, int]]:
+    """(workspace, channel, run) of every open stream of the worker's channels."""
+    rows = await connection.fetch(
+        """SELECT s.workspace_id, s.channel_id, s.run_id FROM streams s
+           JOIN channel_leases l USING (workspace_id, channel_id)
+           WHERE l.worker_id = $1 AND s.state = 'open'""",
+        worker_id,
+    )
+    return [tuple(row) for row in rows]
+
+
+async def run_content(connection: Connection, workspace_id: int, run_id: int) -> str | None:
+    """The run's content as JSON text."""
+    content: str | None = await connection.fetchval(
+        "SELECT content FROM runs WHERE workspace_id = $1 AND id = $2", workspace_id, run_id
+    )
+    return content

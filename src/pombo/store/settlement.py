@@ -1,0 +1,154 @@
+"""The one settlement: how a message leaves the outbox for the delivery log.
+
+Sending (an answer of Meta's) and ingest (an echo or a status with our send key) use the same statement, so whichever
+comes first moves the row and counts it; the other finds it gone and only compares provider ids. Counters come from
+the rows that moved, as insert-only deltas: repeats and races change nothing.
+
+Being accepted is evidence and holds whoever reports it and whatever attempt it names. A failure is taken only for the
+attempt that the outbox row is at: a later attempt may be under way.
+"""
+
+from collections.abc import Sequence
+from datetime import date, datetime
+from typing import NamedTuple
+
+from pombo.domain.outcomes import DeliveryState
+from pombo.store.database import Connection
+
+ACCEPTED = DeliveryState.ACCEPTED.rank
+FAILED = DeliveryState.FAILED.rank
+
+
+class Settled(NamedTuple):
+    """A message's outcome: accepted with Meta's id, or failed with an error."""
+
+    workspace_id: int
+    channel_id: int
+    message_id: int
+    attempt: int
+    day: date
+    """The day of that attempt's intent."""
+    state: int
+    """ACCEPTED or FAILED."""
+    provider_id: str | None
+    error_code: int | None = None
+    error_subcode: int | None = None
+    error_title: str | None = None
+
+
+class Evidence(NamedTuple):
+    """An echo or a status that carried our send key: Meta accepted that attempt."""
+
+    workspace_id: int
+    channel_id: int
+    message_id: int
+    attempt: int
+    day: date
+    provider_id: str
+    at: datetime
+
+
+_SETTLE = """
+WITH outcome AS (
+    SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::smallint[], $5::smallint[], $6::text[],
+                         $7::integer[], $8::integer[], $9::text[])
+        AS o (workspace_id, channel_id, id, attempt, state, provider_id, error_code, error_subcode, error_title)
+), gone AS (
+    DELETE FROM outbox b USING outcome o
+    WHERE b.workspace_id = o.workspace_id AND b.id = o.id AND b.channel_id = o.channel_id
+      AND (o.state = 2 AND b.attempt >= o.attempt OR o.state = 1 AND b.attempt = o.attempt AND b.state <> 'r')
+    RETURNING b.workspace_id, b.id, b.run_id, b.channel_id, b.recipient, b.intent_at, o.attempt, b.state AS was,
+              o.state, o.provider_id, o.error_code, o.error_subcode, o.error_title
+), logged AS (
+    INSERT INTO deliveries (workspace_id, id, day, run_id, channel_id, intent_at, accepted_at, failed_at, error_code,
+                            error_subcode, state, attempt, recipient, provider_id, error_title)
+    SELECT workspace_id, id, (intent_at AT TIME ZONE 'UTC')::date, run_id, channel_id, intent_at,
+           CASE WHEN state = 2 THEN clock_timestamp() END, CASE WHEN state = 1 THEN clock_timestamp() END,
+           error_code, error_subcode, state, attempt, recipient, provider_id, error_title
+    FROM gone
+), undoubted AS (
+    DELETE FROM doubts d USING gone g
+    WHERE g.was = 'u' AND d.workspace_id = g.workspace_id AND d.message_id = g.id
+), counted AS (
+    INSERT INTO run_deltas (workspace_id, run_id, accepted, failed, uncertain)
+    SELECT workspace_id, run_id, count(*) FILTER (WHERE state = 2), count(*) FILTER (WHERE state = 1),
+           -count(*) FILTER (WHERE was = 'u')
+    FROM gone GROUP BY workspace_id, run_id
+), finished AS (
+    DELETE FROM intents WHERE worker_id = $10 AND id = ANY ($11::bigint[])
+)
+SELECT array_agg(o.id) FROM outcome o
+WHERE o.state = 2 AND NOT EXISTS (SELECT FROM gone g WHERE g.workspace_id = o.workspace_id AND g.id = o.id)
+"""
+
+# Accepted messages whose outbox row was gone: in the delivery log already, by the other witness or as failed.
+_CONFIRM = """
+WITH witness AS (
+    SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::date[], $5::text[])
+        AS w (workspace_id, channel_id, id, day, provider_id)
+), found AS (
+    SELECT d.workspace_id, d.id, d.day, d.run_id, d.state AS was, d.provider_id AS known, w.provider_id AS brought,
+           d.provider_id <> w.provider_id AND d.second_provider_id IS NULL AS twice
+    FROM witness w
+    JOIN deliveries d ON d.workspace_id = w.workspace_id AND d.id = w.id AND d.day >= w.day
+                     AND d.channel_id = w.channel_id
+    WHERE d.state < 2 OR d.provider_id IS DISTINCT FROM w.provider_id
+    ORDER BY d.workspace_id, d.id
+    FOR UPDATE OF d
+), corrected AS (
+    UPDATE deliveries d SET
+        provider_id = coalesce(d.provider_id, f.brought),
+        second_provider_id = CASE WHEN f.twice THEN f.brought ELSE d.second_provider_id END,
+        accepted_at = coalesce(d.accepted_at, clock_timestamp()),
+        state = greatest(d.state, 2::smallint),
+        failed_at = CASE WHEN f.was < 2 THEN NULL ELSE d.failed_at END,
+        error_code = CASE WHEN f.was < 2 THEN NULL ELSE d.error_code END,
+        error_subcode = CASE WHEN f.was < 2 THEN NULL ELSE d.error_subcode END,
+        error_title = CASE WHEN f.was < 2 THEN NULL ELSE d.error_title END
+    FROM found f
+    WHERE d.workspace_id = f.workspace_id AND d.id = f.id AND d.day = f.day
+)
+INSERT INTO run_deltas (workspace_id, run_id, accepted, failed, cancelled, sent_twice)
+SELECT workspace_id, run_id, count(*) FILTER (WHERE was < 2), -count(*) FILTER (WHERE was = 1),
+       -count(*) FILTER (WHERE was = 0), count(*) FILTER (WHERE twice)
+FROM found GROUP BY workspace_id, run_id
+HAVING count(*) FILTER (WHERE was < 2) > 0 OR count(*) FILTER (WHERE twice) > 0
+"""
+
+
+async def settle(
+    connection: Connection, outcomes: Sequence[Settled], worker_id: int | None = None, finished: Sequence[int] = ()
+) -> None:
+    """Settles a batch; also forgets the worker's `finished` intents, whose messages are all settled by now.
+
+    At most one outcome per message. Outside a transaction each of the two statements commits by itself, which is as
+    safe: the second only adds what a witness knows.
+    """
+    columns = list(zip(*outcomes, strict=True)) if outcomes else [()] * 10
+    workspaces, channels, ids, attempts, _days, states, provider_ids, codes, subcodes, titles = columns
+    left_over: list[int] | None = await connection.fetchval(
+        _SETTLE, workspaces, channels, ids, attempts, states, provider_ids, codes, subcodes, titles, worker_id, finished
+    )
+    if not left_over:
+        return
+    missing = set(left_over)
+    witnesses = [o for o in outcomes if o.message_id in missing and o.state == ACCEPTED]
+    await connection.execute(
+        _CONFIRM,
+        [w.workspace_id for w in witnesses],
+        [w.channel_id for w in witnesses],
+        [w.message_id for w in witnesses],
+        [w.day for w in witnesses],
+        [w.provider_id for w in witnesses],
+    )
+
+
+async def settle_evidence(connection: Connection, evidence: Sequence[Evidence]) -> None:
+    """Applies echoes and statuses that carry a send key; at most one per message."""
+    await settle(
+        connection,
+        [
+            Settled(e.workspace_id, e.channel_id, e.message_id, e.attempt, e.day, ACCEPTED, e.provider_id)
+            for e in evidence
+        ],
+    )
