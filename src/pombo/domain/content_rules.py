@@ -77,6 +77,9 @@ def _all_string_problems(kind: ChannelKind, value: object, path: str) -> Iterato
             yield from _string_problems(kind, value, path)
         case dict():
             for key, member in value.items():
+                if not _is_unicode(key):
+                    yield _not_unicode(path)
+                    continue
                 yield from _all_string_problems(kind, member, f"{path}.{key}" if path else key)
         case list():
             for index, item in enumerate(value):
@@ -84,12 +87,11 @@ def _all_string_problems(kind: ChannelKind, value: object, path: str) -> Iterato
 
 
 def _string_problems(kind: ChannelKind, text: str, path: str) -> Iterator[ContentProblem]:
-    try:
-        text.encode()
-        compiled = compile_text(text)
-    except UnicodeEncodeError:
-        yield ContentProblem("text_invalid", f"{path} is not valid Unicode text (half of a surrogate pair).", path)
+    if not _is_unicode(text):
+        yield _not_unicode(path)
         return
+    try:
+        compiled = compile_text(text)
     except TemplateError as error:
         yield ContentProblem("template_syntax", f"{path}: {error.sentence}", path)
         return
@@ -102,3 +104,15 @@ def _string_problems(kind: ChannelKind, text: str, path: str) -> Iterator[Conten
         at_least = "" if compiled.is_constant else "at least "
         sentence = f"{path} has {at_least}{compiled.least_characters} characters; at most {limit.longest} are allowed."
         yield ContentProblem("text_too_long", sentence, path)
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _not_unicode(path: str) -> ContentProblem:
+    return ContentProblem("text_invalid", f"{path or 'The payload'} is not valid Unicode (half of a pair).", path)

@@ -93,12 +93,9 @@ def _check_interactive(content: dict[str, Any]) -> Iterator[ContentProblem]:
                 yield ContentProblem("count_out_of_range", sentence, "interactive.action.buttons")
         case "list":
             sections = action.get("sections")
-            rows = [
-                row
-                for section in (sections if isinstance(sections, list) else ())
-                for row in (section.get("rows") or () if isinstance(section, dict) else ())
-            ]
-            if not 1 <= len(rows) <= MAX_LIST_ROWS:
+            sections = sections if isinstance(sections, list) else []
+            rows = [section["rows"] for section in sections if isinstance(section, dict) and "rows" in section]
+            if not all(isinstance(part, list) for part in rows) or not 1 <= sum(map(len, rows)) <= MAX_LIST_ROWS:
                 sentence = f"A list has 1 to {MAX_LIST_ROWS} rows, counted over all its sections."
                 yield ContentProblem("count_out_of_range", sentence, "interactive.action.sections")
 
