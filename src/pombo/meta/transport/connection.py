@@ -20,7 +20,8 @@ from pombo.meta.transport.results import Answer, Lost, Reason, Result, ends_with
 from pombo.meta.transport.stats import Closed
 
 if TYPE_CHECKING:
-    from pombo.meta.transport.pool import Connecting, Transport
+    from pombo.meta.transport.connector import Attempt
+    from pombo.meta.transport.pool import Transport
 
 OnResult = Callable[[Result, Any], None]
 
@@ -46,10 +47,10 @@ class Connection(asyncio.BaseProtocol):
         "_status",
         "_too_large",
         "_write",
+        "attempt",
         "bytes_received",
         "bytes_sent",
         "closed",
-        "connecting",
         "context",
         "expires",
         "idle_since",
@@ -64,9 +65,9 @@ class Connection(asyncio.BaseProtocol):
     expires: float
     idle_since: float
 
-    def __init__(self, pool: "Transport", connecting: "Connecting", now: Callable[[], float], max_body: int) -> None:
+    def __init__(self, pool: "Transport", attempt: "Attempt", now: Callable[[], float], max_body: int) -> None:
         self._pool = pool
-        self.connecting = connecting
+        self.attempt = attempt
         self._now = now
         self._max_body = max_body
         self._parser = HttpResponseParser(self)

@@ -8,10 +8,10 @@ import ssl
 from bisect import bisect_left
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from pombo.meta.transport.connection import Connection, OnResult, TlsConnection
+from pombo.meta.transport.connector import MAX_CONNECTING, Connector
 from pombo.meta.transport.endpoint import Endpoint
 from pombo.meta.transport.request_head import RequestHead
 from pombo.meta.transport.results import Lost, NeverWritten, Reason, Result
@@ -21,29 +21,13 @@ Context = TypeVar("Context")
 
 # Deadlines are seconds, so half a second late is soon enough, and 500 connections are looked at in 0.1 ms.
 SWEEP_INTERVAL_S = 0.5
-# Enough to fill 500 sockets in ten round trips, and no stampede on a server that has just come back.
-MAX_CONNECTING = 50
-# After failed connects: soon enough to notice a restart, and at most four attempts a minute on a dead server.
-_BACKOFF_FIRST_S = 0.5
-_BACKOFF_MAX_S = 15.0
 # No server closes a connection within a second of its last answer (then it says `Connection: close`), so only older
 # ones are polled before use: 1 µs that a busy connection need not pay.
 _POLL_AFTER_IDLE_S = 1.0
-# An answer to a send is below 2 KB; longer ones take several reads.
-_READ_BUFFER_BYTES = 64 * 1024
 # Connections opened together should not end together.
 _AGE_SPREAD = 0.1
-
-
-@dataclass(slots=True, eq=False)
-class Connecting:
-    """One attempt to connect."""
-
-    started: float
-    volley: int
-    """Attempts that were under way together fail together: only the first of them lengthens the back-off."""
-    task: asyncio.Task[None] | None = None
-    given_up: bool = False
+# An answer to a send is below 2 KB; longer ones take several reads.
+_READ_BUFFER_BYTES = 64 * 1024
 
 
 class Transport:
@@ -91,21 +75,17 @@ class Transport:
         self._open: set[Connection] = set()
         # A stack: the connection used last is used next, so that those not needed grow old at its bottom.
         self._idle: list[Connection] = []
-        self._connecting: set[Connecting] = set()
-        # Each of these has a connection being made for it: never longer than `_connecting`.
+        # Each of these has a connection being made for it: never more than attempts to connect.
         self._pending: deque[tuple[bytes, OnResult, Any]] = deque()
-        self._waiters: tuple[deque[Callable[[], None]], deque[Callable[[], None]]] = (deque(), deque())
-        self._connect_limit = MAX_CONNECTING
-        self._connect_failures_in_a_row = 0
-        self._volley = 0
-        self._connect_again_at = 0.0
+        self._reserved_waiters: deque[Callable[[], None]] = deque()
+        self._waiters: deque[Callable[[], None]] = deque()
         self._counters = Counters()
-        self.read_buffer = memoryview(bytearray(_READ_BUFFER_BYTES))
         self._closing = False
+        # Connections let go of whose sockets the loop has yet to close.
         self._going = 0
         self._all_gone = asyncio.Event()
         self._drained = asyncio.Event()
-        self._next_sweep: asyncio.TimerHandle | None = None
+        self.read_buffer = memoryview(bytearray(_READ_BUFFER_BYTES))
 
     @property
     def base_url(self) -> str:
@@ -117,9 +97,17 @@ class Transport:
     async def start(self) -> None:
         """Connections are made when first needed; this only starts the clock."""
         self._loop = asyncio.get_running_loop()
-        self._now = self._clock or self._loop.time
-        if self._endpoint.tls and self._ssl_context is None:
-            self._ssl_context = ssl.create_default_context()
+        self._now = now = self._clock or self._loop.time
+        tls = self._endpoint.tls
+        protocol = TlsConnection if tls else Connection
+        self._connector = Connector(
+            self._endpoint,
+            self,
+            lambda attempt: protocol(self, attempt, now, self._max_answer_bytes),
+            timeout=self._connect_timeout,
+            now=now,
+            ssl_context=(self._ssl_context or ssl.create_default_context()) if tls else None,
+        )
         self._next_sweep = self._loop.call_later(SWEEP_INTERVAL_S, self._sweep_again)
 
     async def close(self, grace: float = 0.0) -> None:
@@ -127,34 +115,22 @@ class Transport:
 
         Every request submitted has got its one result when this returns.
         """
-        if not self._closing:
-            self._closing = True
-            while self._pending:
-                self._never_written(Reason.SHUTDOWN)
-            for waiters in self._waiters:
-                while waiters:
-                    self._call(waiters.popleft())
-            for connection in tuple(self._idle):
-                self.drop(connection, Closed.SHUTDOWN)
-            for connecting in self._connecting:
-                connecting.given_up = True
-                if connecting.task is not None:
-                    connecting.task.cancel()
+        self._closing = True
+        while self._pending:
+            self._never_written(Reason.SHUTDOWN)
+        self._wake()
+        for connection in tuple(self._idle):
+            self.drop(connection, Closed.SHUTDOWN)
+        await self._connector.close()
         if self._open and grace > 0:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._drained.wait(), grace)
         for connection in tuple(self._open):
-            if connection.on_result is not None:
-                connection.fail(Reason.SHUTDOWN)
-            else:
-                self.drop(connection, Closed.SHUTDOWN)
-        if tasks := [connecting.task for connecting in self._connecting if connecting.task is not None]:
-            await asyncio.wait(tasks)
+            connection.fail(Reason.SHUTDOWN)
         while self._going:
             self._all_gone.clear()
             await self._all_gone.wait()
-        if self._next_sweep is not None:
-            self._next_sweep.cancel()
+        self._next_sweep.cancel()
 
     # --- requests -------------------------------------------------------------------------------------------------
 
@@ -166,8 +142,8 @@ class Transport:
         """How many requests would be taken now, each with a connection of its own, open or about to be made."""
         if self._closing:
             return 0
-        open_, idle, connecting, pending = len(self._open), len(self._idle), len(self._connecting), len(self._pending)
-        limit = self._connect_limit
+        open_, idle, pending = len(self._open), len(self._idle), len(self._pending)
+        connecting, limit = len(self._connector.attempts), self._connector.limit
         if reserved and limit == MAX_CONNECTING:
             limit += self._reserved_sockets
         connectable = max(0, min(limit - connecting, self._max_sockets - open_ - connecting))
@@ -201,8 +177,8 @@ class Transport:
             self._pending.appendleft((request, on_result, context))
         else:
             self._pending.append((request, on_result, context))
-        if len(self._pending) > len(self._connecting):
-            self._connect()
+        if len(self._pending) > len(self._connector.attempts):
+            self._connector.start_attempt()
         return True
 
     def when_free(self, callback: Callable[[], None], *, reserved: bool = False) -> None:
@@ -210,7 +186,7 @@ class Transport:
 
         A callback that wants more sockets, or finds none after all, asks again. After `close` it is called at once.
         """
-        self._waiters[0 if reserved else 1].append(callback)
+        (self._reserved_waiters if reserved else self._waiters).append(callback)
         if self._closing or self.free_sockets(reserved) > 0:
             self._loop.call_soon(self._wake)
 
@@ -252,7 +228,7 @@ class Transport:
             open=len(self._open),
             idle=len(self._idle),
             in_flight=len(self._open) - len(self._idle),
-            connecting=len(self._connecting),
+            connecting=len(self._connector.attempts),
             waiting=len(self._pending),
             requests=counters.requests + sum(connection.requests for connection in self._open),
             first_requests=counters.first_requests + sum(connection.requests > 0 for connection in self._open),
@@ -261,7 +237,7 @@ class Transport:
             bytes_received=counters.bytes_received + sum(connection.bytes_received for connection in self._open),
             connections_opened=counters.connections_opened,
             connect_failures=counters.connect_failures,
-            connections_closed={reason.value: count for reason, count in counters.closed.items()},
+            connections_closed=dict(counters.closed),
             never_written=dict(counters.never_written),
             lost=dict(counters.lost),
             latency_counts=tuple(counters.latency),
@@ -272,27 +248,20 @@ class Transport:
     def sweep(self) -> None:
         """Enforce every deadline: one look at each connection twice a second costs less than a timer per request."""
         now = self._now()
-        for connecting in self._connecting:
-            if now - connecting.started >= self._connect_timeout and not connecting.given_up:
-                connecting.given_up = True
-                if connecting.task is not None:
-                    connecting.task.cancel()
+        self._connector.sweep(now)
         for connection in tuple(self._open):
-            if connection.closed:
-                continue
             if connection.on_result is not None:
                 age = now - connection.started
                 if age >= self._answer_timeout:
                     connection.fail(Reason.ANSWER_TIMEOUT)
                 elif connection.write_paused and age >= self._write_timeout:
                     connection.fail(Reason.WRITE_TIMEOUT)
+            elif connection.closed:
+                continue  # By a callback of this very sweep.
             elif now - connection.idle_since >= self._idle_timeout:
                 self.drop(connection, Closed.IDLE)
             elif now >= connection.expires:
                 self.drop(connection, Closed.AGE)
-        if not self._connect_limit and now >= self._connect_again_at:
-            # One attempt finds out whether the server is back.
-            self._connect_limit = 1
         self._wake()
 
     def _sweep_again(self) -> None:
@@ -302,21 +271,19 @@ class Transport:
     # --- what connections report ----------------------------------------------------------------------------------
 
     def opened(self, connection: Connection) -> None:
-        if connection.connecting.given_up:
-            # The connect ran out of time in this very moment, and its request is being told so.
+        attempt = connection.attempt
+        if attempt.given_up:
+            # It ran out of time in this very moment, and its request is being told so.
             connection.closed = True
             self._going += 1
             connection.transport.abort()
             return
-        self._connecting.discard(connection.connecting)
+        self._connector.succeeded(attempt)
         self._open.add(connection)
         self._counters.connections_opened += 1
-        self._connect_failures_in_a_row = 0
-        self._connect_limit = MAX_CONNECTING
         now = self._now()
         spread = 1 + random.uniform(-_AGE_SPREAD, _AGE_SPREAD)  # noqa: S311
         connection.expires = now + self._max_connection_age * spread
-        connection.idle_since = now
         if hasattr(socket, "TCP_USER_TIMEOUT"):
             # A dead path: the kernel would resend for a quarter of an hour. Bytes unacknowledged for as long as an
             # answer is waited for will not be answered in time.
@@ -337,9 +304,8 @@ class Transport:
         elif now >= connection.expires:
             self.drop(connection, Closed.AGE)
         else:
-            connection.idle_since = now
             self._free(connection, now)
-        if self._waiters[0] or self._waiters[1]:
+        if self._waiters or self._reserved_waiters:
             self._wake()
 
     def lost(self, connection: Connection, failure: Lost, on_result: OnResult, context: Any) -> None:
@@ -347,7 +313,7 @@ class Transport:
         self.drop(connection, Closed.FAILURE)
         self._counters.lost[failure.reason] += 1
         self._wake()
-        self._call(on_result, failure, context)
+        self.call(on_result, failure, context)
 
     def drop(self, connection: Connection, reason: Closed) -> None:
         """Close a connection that carries no request (any more)."""
@@ -371,55 +337,19 @@ class Transport:
         if not self._going:
             self._all_gone.set()
 
-    # --- connecting -----------------------------------------------------------------------------------------------
-
-    def _connect(self) -> None:
-        connecting = Connecting(self._now(), self._volley)
-        self._connecting.add(connecting)
-        connecting.task = self._loop.create_task(self._try_addresses(connecting))
-
-    async def _try_addresses(self, connecting: Connecting) -> None:
-        endpoint = self._endpoint
-        protocol = TlsConnection if endpoint.tls else Connection
-        reason, detail = Reason.RESOLVE, ""
-        try:
-            for address in await endpoint.addresses(self._now):
-                try:
-                    await self._loop.create_connection(
-                        lambda: protocol(self, connecting, self._now, self._max_answer_bytes),
-                        address,
-                        endpoint.port,
-                        ssl=self._ssl_context if endpoint.tls else None,
-                        server_hostname=endpoint.host if endpoint.tls else None,
-                    )
-                    return
-                except OSError as error:
-                    endpoint.failed(address)
-                    reason = Reason.TLS if isinstance(error, ssl.SSLError) else Reason.CONNECT
-                    detail = f"{address}: {error}"
-        except asyncio.CancelledError:
-            if not connecting.given_up:
-                raise
-            reason = Reason.SHUTDOWN if self._closing else Reason.CONNECT_TIMEOUT
-        except Exception as error:
-            # Not only OSError (a name that cannot be encoded, say): a request waits for this, and must be told.
-            detail = f"{endpoint.host}: {error}"
-        self._connect_failed(connecting, reason, detail)
-
-    def _connect_failed(self, connecting: Connecting, reason: Reason, detail: str) -> None:
-        self._connecting.discard(connecting)
-        if self._closing:
-            return
+    def connect_failed(self, reason: Reason, detail: str) -> None:
         self._counters.connect_failures += 1
-        if connecting.volley == self._volley:
-            self._volley += 1
-            self._connect_failures_in_a_row += 1
-            backoff = min(_BACKOFF_FIRST_S * 2.0 ** (self._connect_failures_in_a_row - 1), _BACKOFF_MAX_S)
-            # Jitter, so that many processes do not come back together.
-            self._connect_again_at = self._now() + backoff * random.uniform(0.5, 1.0)  # noqa: S311
-            self._connect_limit = 0
-        while len(self._pending) > len(self._connecting):
+        while len(self._pending) > len(self._connector.attempts):
             self._never_written(reason, detail)
+
+    def call(self, callback: Callable[..., None], *arguments: Any) -> None:
+        try:
+            callback(*arguments)
+        except Exception as error:
+            self.report(error)
+
+    def report(self, error: Exception) -> None:
+        self._loop.call_exception_handler({"message": "a callback of the transport failed", "exception": error})
 
     # --- passing sockets on ---------------------------------------------------------------------------------------
 
@@ -427,19 +357,21 @@ class Transport:
         if self._pending:
             connection.send(*self._pending.popleft(), now)
         else:
+            connection.idle_since = now
             self._idle.append(connection)
 
     def _wake(self) -> None:
-        for reserved, waiters in ((True, self._waiters[0]), (False, self._waiters[1])):
+        for reserved, waiters in ((True, self._reserved_waiters), (False, self._waiters)):
+            # At most once round, since those who find no socket ask again.
             for _ in range(len(waiters)):
-                if not waiters or (not self._closing and self.free_sockets(reserved) <= 0):
+                if not waiters or not (self._closing or self.free_sockets(reserved) > 0):
                     break
-                self._call(waiters.popleft())
+                self.call(waiters.popleft())
 
     def _never_written(self, reason: Reason, detail: str = "") -> None:
         _, on_result, context = self._pending.popleft()
         self._counters.never_written[reason] += 1
-        self._call(on_result, NeverWritten(reason, detail), context)
+        self.call(on_result, NeverWritten(reason, detail), context)
 
     def _cancel(self, context: Any) -> None:
         for entry in self._pending:
@@ -450,15 +382,6 @@ class Transport:
             if connection.context is context:
                 connection.fail(Reason.CANCELLED)
                 return
-
-    def _call(self, callback: Callable[..., None], *arguments: Any) -> None:
-        try:
-            callback(*arguments)
-        except Exception as error:
-            self.report(error)
-
-    def report(self, error: Exception) -> None:
-        self._loop.call_exception_handler({"message": "a callback of the transport failed", "exception": error})
 
 
 def _resolve(result: Result, future: asyncio.Future[Result]) -> None:

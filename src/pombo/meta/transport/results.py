@@ -89,12 +89,12 @@ _FRAMING = re.compile(rb"\r\n(?:content-length|transfer-encoding):", re.IGNORECA
 def final_head(raw: bytes) -> bytes:
     """The head of the answer proper, interim (1xx) answers skipped; empty while it is incomplete.
 
-    Expects what the parser has accepted so far: lines end in CRLF, only empty lines come between answers.
+    Expects what the parser has accepted so far: lines end in CRLF, and only line ends come before an answer.
     """
     start = 0
     while True:
-        while raw[start : start + 2] == b"\r\n":
-            start += 2
+        while raw[start : start + 1] in (b"\r", b"\n"):
+            start += 1
         end = raw.find(b"\r\n\r\n", start)
         if end < 0:
             return b""

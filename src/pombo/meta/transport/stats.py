@@ -40,7 +40,7 @@ class Counters:
     bytes_received: int = 0
     connections_opened: int = 0
     connect_failures: int = 0
-    closed: Counter[Closed] = field(default_factory=Counter)
+    closed: Counter[str] = field(default_factory=Counter)
     never_written: Counter[str] = field(default_factory=Counter)
     lost: Counter[str] = field(default_factory=Counter)
     latency: list[int] = field(default_factory=lambda: [0] * (len(LATENCY_BOUNDS) + 1))
