@@ -1,0 +1,196 @@
+"""Writes what became of messages, in batches, as soon as it is worth a statement (row A8).
+
+An outcome that is not saved is a message that a crash would put in doubt, so batches are small in time (20 ms) and the
+lanes stop when too many are unsaved. A batch whose write failed is written again until it succeeds: each of the
+statements changes only what is still as the outcome found it.
+"""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from pombo.domain.outcomes import SendError
+from pombo.sending.lane import Lane, Outgoing
+from pombo.store import channels, outbox, receipts, settlement
+from pombo.store.database import Database
+from pombo.store.errors import DatabaseUnavailable
+from pombo.store.outbox import Undecided
+from pombo.store.settlement import ACCEPTED, FAILED, Settled
+from pombo.telemetry import log
+
+# Long enough to gather a batch at hundreds of messages a second, short against any receipt.
+LINGER_S = 0.02
+BATCH = 500
+_RETRY_S = 0.5
+
+
+@dataclass(slots=True)
+class WriterStats:
+    """For /stats/log-writer."""
+
+    written: int = 0
+    batches: int = 0
+    failures: int = 0
+    largest_batch: int = 0
+    unsaved: int = 0
+
+
+@dataclass(slots=True)
+class _Batch:
+    settled: list[Settled] = field(default_factory=list)
+    retries: list[Undecided] = field(default_factory=list)
+    doubts: list[Undecided] = field(default_factory=list)
+    stops: list[tuple[Lane, SendError]] = field(default_factory=list)
+    messages: list[Outgoing] = field(default_factory=list)
+    """All that the batch decides; the lane lets go of them when it is saved."""
+
+
+class OutcomeWriter:
+    """One per worker. `saved` is called after each batch, when room was made."""
+
+    def __init__(
+        self, database: Database, *, limit: int, batch: int, linger_s: float, saved: Callable[[], None]
+    ) -> None:
+        self._database = database
+        self._limit = limit
+        self._batch_size = min(batch, BATCH)
+        self._linger_s = min(linger_s, LINGER_S)
+        self._saved = saved
+        self._waiting = _Batch()
+        self._finished: list[int] = []
+        self._rung = asyncio.Event()
+        self._full = asyncio.Event()
+        self._closing = False
+        self.worker_id = 0
+        self.stats = WriterStats()
+
+    def room(self) -> int:
+        """How many more outcomes may come before the lanes must wait."""
+        return self._limit - self.stats.unsaved
+
+    def accepted(self, message: Outgoing, provider_id: str) -> None:
+        channel, intent = message.stream.lane.channel, message.intent
+        assert intent is not None
+        self._waiting.settled.append(
+            Settled(channel.workspace_id, channel.id, message.id, message.attempt, intent.day, ACCEPTED, provider_id)
+        )
+        self._add(message)
+
+    def failed(self, message: Outgoing, error: SendError) -> None:
+        channel, intent = message.stream.lane.channel, message.intent
+        assert intent is not None
+        self._waiting.settled.append(
+            Settled(
+                channel.workspace_id, channel.id, message.id, message.attempt, intent.day, FAILED, None,
+                error.code, error.subcode, error.title,
+            )
+        )  # fmt: skip
+        self._add(message)
+
+    def retry(self, message: Outgoing, error: SendError, delay_s: float, *, counts: bool) -> None:
+        self._waiting.retries.append(self._undecided(message, error, delay_s, counts))
+        self._add(message)
+
+    def doubt(self, message: Outgoing, error: SendError) -> None:
+        self._waiting.doubts.append(self._undecided(message, error))
+        self._add(message)
+
+    def stop(self, lane: Lane, error: SendError) -> None:
+        """The channel stops sending until somebody acts."""
+        self._waiting.stops.append((lane, error))
+        self._rung.set()
+
+    def put_back(self, unsure: list[Undecided]) -> None:
+        """Once more: messages of an intent statement that may have committed after all. They have left their lanes."""
+        self._waiting.retries.extend(unsure)
+        self._rung.set()
+
+    @staticmethod
+    def _undecided(message: Outgoing, error: SendError, delay_s: float = 0.0, counts: bool = True) -> Undecided:
+        channel = message.stream.lane.channel
+        return Undecided(
+            channel.workspace_id, channel.id, message.id, message.attempt, error.code, error.subcode, error.title,
+            delay_s, counts,
+        )  # fmt: skip
+
+    def _add(self, message: Outgoing) -> None:
+        self._waiting.messages.append(message)
+        self.stats.unsaved += 1
+        if not self._rung.is_set():
+            self._rung.set()
+        if len(self._waiting.messages) >= self._batch_size:
+            self._full.set()
+
+    async def run(self) -> None:
+        """Until `close`, and then until all is written."""
+        while True:
+            if not self._waiting.messages and not self._waiting.stops and not self._waiting.retries:
+                if self._closing:
+                    return
+                self._rung.clear()
+                await self._rung.wait()
+            if not self._full.is_set() and not self._closing:
+                try:
+                    async with asyncio.timeout(self._linger_s):
+                        await self._full.wait()
+                except TimeoutError:
+                    pass
+            batch, self._waiting = self._waiting, _Batch()
+            self._full.clear()
+            if batch.messages or batch.stops or batch.retries:
+                await self._write_until_saved(batch)
+
+    def close(self) -> None:
+        self._closing = True
+        self._rung.set()
+        self._full.set()
+
+    async def _write_until_saved(self, batch: _Batch) -> None:
+        while True:
+            try:
+                await self._write(batch)
+                break
+            except DatabaseUnavailable as error:
+                self.stats.failures += 1
+                log.warning("outcomes_waiting", unsaved=self.stats.unsaved, reason=str(error))
+                await asyncio.sleep(_RETRY_S)
+        for lane, _ in batch.stops:
+            lane.stop_saved = True
+        count = len(batch.messages)
+        self.stats.unsaved -= count
+        self.stats.written += count
+        self.stats.batches += 1
+        self.stats.largest_batch = max(self.stats.largest_batch, count)
+        for message in batch.messages:
+            lane, intent = message.stream.lane, message.intent
+            lane.open -= 1
+            lane.waiting_ids.discard(message.id)
+            assert intent is not None
+            intent.open -= 1
+            if not intent.open:
+                self._finished.append(intent.id)
+        self._saved()
+
+    async def _write(self, batch: _Batch) -> None:
+        finished, accepted = self._finished, [s for s in batch.settled if s.state == ACCEPTED]
+        async with self._database.borrow() as connection:
+            if batch.settled or finished:
+                await settlement.settle(connection, batch.settled, self.worker_id, finished)
+                # Only what was in this statement: more may have finished meanwhile.
+                self._finished = self._finished[len(finished) :]
+            if batch.retries:
+                await outbox.put_back(connection, batch.retries)
+            if batch.doubts:
+                await outbox.doubt(connection, batch.doubts)
+            for lane, error in batch.stops:
+                code = f"{error.code}/{error.subcode}" if error.subcode else str(error.code)
+                why = f"{error.words} {error.next_step}"
+                await channels.stop_channel(connection, lane.channel.workspace_id, lane.channel.id, code, why)
+            if accepted:
+                await receipts.apply_pending(
+                    connection,
+                    [s.workspace_id for s in accepted],
+                    [s.channel_id for s in accepted],
+                    [s.message_id for s in accepted],
+                    [s.provider_id or "" for s in accepted],
+                )

@@ -1,0 +1,48 @@
+"""The rate of one channel: a token bucket, exact because the lane is the only sender of its channel."""
+
+# A bucket this deep lets a lane that was kept waiting (an intent's commit, a timer's grain) catch up, yet never exceeds
+# the rate by more than a tenth of a second's worth in any window.
+BURST_S = 0.1
+
+
+class TokenBucket:
+    """In any window of T seconds at most `rate * T + burst` are taken.
+
+    It starts empty, so that a takeover never doubles the rate. Times are seconds of any monotonic clock.
+    """
+
+    __slots__ = ("_at", "_tokens", "burst", "rate")
+
+    def __init__(self, rate: float, now: float) -> None:
+        self.rate = rate
+        self.burst = max(1.0, rate * BURST_S)
+        self._tokens = 0.0
+        self._at = now
+
+    def set_rate(self, rate: float, now: float) -> None:
+        self._refill(now)
+        self.rate = rate
+        self.burst = max(1.0, rate * BURST_S)
+        self._tokens = min(self._tokens, self.burst)
+
+    def take(self, wanted: int, now: float) -> int:
+        """Takes up to `wanted` tokens and returns how many."""
+        self._refill(now)
+        taken = min(wanted, int(self._tokens))
+        self._tokens -= taken
+        return taken
+
+    def give_back(self, count: int) -> None:
+        """Returns tokens of messages that did not leave after all."""
+        self._tokens = min(self.burst, self._tokens + count)
+
+    def wait(self, now: float) -> float:
+        """Seconds until the next token."""
+        self._refill(now)
+        return 0.0 if self._tokens >= 1 else (1 - self._tokens) / self.rate
+
+    def _refill(self, now: float) -> None:
+        # A clock that stands still or jumps back adds nothing.
+        if now > self._at:
+            self._tokens = min(self.burst, self._tokens + (now - self._at) * self.rate)
+            self._at = now

@@ -1,0 +1,351 @@
+"""Takes messages from the lanes to Meta: collect, store intents, render, send, judge the answers."""
+
+import asyncio
+import random
+from collections import deque
+from dataclasses import dataclass
+from datetime import UTC
+from itertools import count
+
+import msgspec
+
+from pombo.domain.content import RenderError
+from pombo.domain.outcomes import Accepted, ErrorClass, ErrorScope, Failed, Outcome, Retry, SendError, Uncertain
+from pombo.domain.sendkey import format_day, format_key
+from pombo.meta.answers import read_answer
+from pombo.meta.errors import connection_error, content_error, find_rule
+from pombo.meta.transport import Answer, NeverWritten, Result, Transport
+from pombo.sending.backoff import retry_delay
+from pombo.sending.lane import Intent, Lane, Outgoing
+from pombo.sending.outcomes import OutcomeWriter
+from pombo.store import outbox
+from pombo.store.database import Connection, away
+from pombo.store.errors import DatabaseUnavailable
+from pombo.store.outbox import Undecided
+from pombo.telemetry import log
+
+# One statement's intents: 500 take some 5 ms of database time, short against a timer's use for pacing.
+MOST_INTENTS = 500
+# A batch this small is not worth a commit of its own while others are in flight: wait for more to become free, but not
+# longer than the gather time.
+FEW = 32
+GATHER_S = 0.002
+# Messages whose intent is stored wait armed for a socket, this part of all sockets at most: enough for the answers that
+# come in during the next statement, few enough to leave within milliseconds.
+ARMED_SHARE = 0.25
+# After this time a statement whose connection broke has committed or never will (the server's time-out for it is less).
+UNSURE_S = 10.0
+
+_decode_variables = msgspec.json.Decoder(dict[str, object]).decode
+
+
+@dataclass(slots=True)
+class SenderStats:
+    """For /stats/performance."""
+
+    collected: int = 0
+    intents: int = 0
+    accepted: int = 0
+    failed: int = 0
+    retried: int = 0
+    uncertain: int = 0
+
+
+class Sender:
+    """One per worker, for all its lanes. `lanes` is the worker's own dict, read live."""
+
+    def __init__(
+        self, transport: Transport, writer: OutcomeWriter, lanes: dict[tuple[int, int], Lane], *, concurrency: int,
+        sockets: int, attempts: int,
+    ) -> None:  # fmt: skip
+        self._transport = transport
+        self._writer = writer
+        self._lanes = lanes
+        self._concurrency = concurrency
+        self._attempts = attempts
+        self._most_armed = max(1, int(min(concurrency, sockets) * ARMED_SHARE))
+        self._armed: deque[tuple[bytes, Outgoing]] = deque()
+        self._storing = 0
+        self._flying = 0
+        self._wake = asyncio.Event()
+        self._asked_for_socket = False
+        self._closing = False
+        self._idle = asyncio.Event()
+        self._intent_ids = count(1)
+        self._turn = 0
+        self._unsure: deque[tuple[float, list[Undecided]]] = deque()
+        self._chance = random.Random().random  # noqa: S311  (jitter, not a secret)
+        self._clock = asyncio.get_running_loop().time
+        self.hungry = asyncio.Event()
+        """Set when messages were collected, so that the lanes may want more."""
+        self.budget: int | None = None
+        """How many more messages may be collected; None for no limit. (One batch of a cron call.)"""
+        self.worker_id = 0
+        self.stats = SenderStats()
+
+    # --- collecting -----------------------------------------------------------------------------------------------
+
+    def wake(self) -> None:
+        """Something may have become possible: messages were read, outcomes saved, a breaker reset."""
+        if not self._wake.is_set():
+            self._wake.set()
+
+    @property
+    def quiet(self) -> bool:
+        return not (self._flying or self._armed or self._storing)
+
+    async def run(self, connection: Connection) -> None:
+        """Until `close`, and then until nothing is in flight. Raises DatabaseUnavailable when `connection` breaks."""
+        await outbox.bound(connection)
+        while not self._closing:
+            self._wake.clear()
+            batch = self._collect()
+            if not batch:
+                await self._sleep()
+                continue
+            await self._store_and_arm(connection, batch)
+        while not self.quiet:
+            self._idle.clear()
+            await self._idle.wait()
+
+    def close(self) -> None:
+        self._closing = True
+        self.wake()
+
+    async def _sleep(self) -> None:
+        now = self._clock()
+        waits = [wait for lane in self._lanes.values() if (wait := lane.wait(now)) is not None]
+        # Several lanes are due at about the same time: one wake-up for those of the next few milliseconds.
+        timeout = max(min(waits), GATHER_S) if waits and self._capacity() > 0 else None
+        try:
+            async with asyncio.timeout(timeout):
+                await self._wake.wait()
+        except TimeoutError:
+            return
+        if self._flying and self._capacity() < FEW:
+            await asyncio.sleep(GATHER_S)
+
+    def _capacity(self) -> int:
+        """How many messages may be collected now: sockets, concurrency and unsaved outcomes permitting."""
+        outstanding = self._flying + len(self._armed)
+        sockets = self._transport.free_sockets() - len(self._armed)
+        room = min(sockets, self._concurrency - outstanding, self._writer.room() - outstanding)
+        return min(room + self._most_armed, MOST_INTENTS if self.budget is None else min(self.budget, MOST_INTENTS))
+
+    def _collect(self) -> list[Outgoing]:
+        capacity = self._capacity()
+        if capacity <= 0:
+            return []
+        now = self._clock()
+        ready = [lane for lane in self._lanes.values() if lane.buffered]
+        if not ready:
+            return []
+        # Another lane begins each time; each takes an even part first, then the rest goes to whoever has more.
+        self._turn = (self._turn + 1) % len(ready)
+        ready = ready[self._turn :] + ready[: self._turn]
+        batch: list[Outgoing] = []
+        for share in (max(1, capacity // len(ready)), capacity):
+            for lane in ready:
+                if (left := capacity - len(batch)) <= 0:
+                    break
+                batch += lane.take(min(share, left), now)
+        if self.budget is not None:
+            self.budget -= len(batch)
+        self.stats.collected += len(batch)
+        self.hungry.set()
+        return batch
+
+    # --- intents --------------------------------------------------------------------------------------------------
+
+    async def _store_and_arm(self, connection: Connection, batch: list[Outgoing]) -> None:
+        intent_id = next(self._intent_ids)
+        leases = {id(m.stream.lane): m.stream.lane.lease for m in batch}
+        self._storing = len(batch)
+        try:
+            with away():
+                at, ids = await outbox.store_intents(
+                    connection,
+                    self.worker_id,
+                    intent_id,
+                    [m.stream.lane.channel.workspace_id for m in batch],
+                    [m.stream.lane.channel.id for m in batch],
+                    [m.id for m in batch],
+                    list(leases.values()),
+                )
+        except DatabaseUnavailable:
+            self._storing = 0
+            self._give_up(batch)
+            raise
+        self._storing = 0
+        self.stats.intents += 1
+        granted = batch
+        if len(ids) != len(batch):
+            wanted = set(ids)
+            granted = [m for m in batch if m.id in wanted]
+            self._let_go([m for m in batch if m.id not in wanted])
+        day = at.astimezone(UTC).date()
+        intent = Intent(intent_id, day, len(granted))
+        self._arm(granted, intent, format_day(day))
+        self._feed()
+
+    def _arm(self, granted: list[Outgoing], intent: Intent, day: str) -> None:
+        for message in granted:
+            message.intent = intent
+            message.attempt += 1
+            stream = message.stream
+            payload = stream.payload
+            variables = None
+            try:
+                if message.variables is not None and not payload.is_constant:
+                    variables = _decode_variables(message.variables)
+                body = payload.render(message.recipient, format_key(message.id, message.attempt, day), variables)
+            except RenderError as error:
+                self._fail(message, content_error(error))
+                continue
+            self._armed.append((stream.lane.head.with_body(body), message))
+
+    def _let_go(self, refused: list[Outgoing]) -> None:
+        """No longer ours to send, or settled by evidence meanwhile."""
+        for message in refused:
+            lane = message.stream.lane
+            lane.open -= 1
+            lane.waiting_ids.discard(message.id)
+            lane.pacer.give_back(1)
+            lane.breaker.undecided()
+
+    def _give_up(self, batch: list[Outgoing]) -> None:
+        """The statement may have committed, yet nothing was written: put back, at once and once more later."""
+        unsure = [
+            Undecided(
+                m.stream.lane.channel.workspace_id, m.stream.lane.channel.id, m.id, m.attempt + 1, 0, 0,
+                "Not sent: the database went away.", counts=False,
+            )
+            for m in batch
+        ]  # fmt: skip
+        self._let_go(batch)
+        self._writer.put_back(unsure)
+        self._unsure.append((self._clock() + UNSURE_S, unsure))
+
+    def tend(self) -> None:
+        """Once a second: what was put back under doubt is put back again when no late commit can follow."""
+        while self._unsure and self._unsure[0][0] <= self._clock():
+            self._writer.put_back(self._unsure.popleft()[1])
+
+    # --- sending --------------------------------------------------------------------------------------------------
+
+    def _feed(self) -> None:
+        """Gives armed messages to free sockets."""
+        armed, submit, answered = self._armed, self._transport.submit, self._answered
+        while armed:
+            request, message = armed[0]
+            if not submit(request, answered, message):
+                if not self._asked_for_socket:
+                    self._asked_for_socket = True
+                    self._transport.when_free(self._socket_free)
+                return
+            armed.popleft()
+            self._flying += 1
+
+    def _socket_free(self) -> None:
+        self._asked_for_socket = False
+        self._feed()
+
+    def _answered(self, result: Result, message: Outgoing) -> None:
+        self._flying -= 1
+        if self._armed:
+            self._feed()
+        self._judge(result, message)
+        if not self._wake.is_set() and len(self._armed) * 2 <= self._most_armed:
+            self._wake.set()
+        if self._closing and self.quiet:
+            self._idle.set()
+
+    # --- judging --------------------------------------------------------------------------------------------------
+
+    def _judge(self, result: Result, message: Outgoing) -> None:
+        lane = message.stream.lane
+        outcome: Outcome
+        if isinstance(result, Answer):
+            outcome = read_answer(lane.channel.kind, result.status, result.body)
+            if type(outcome) is Accepted:
+                self.stats.accepted += 1
+                lane.accepted += 1
+                lane.throttled = 0
+                if lane.breaker.failures and lane.breaker.success():
+                    log.info("breaker_closed", channel=lane.channel.id)
+                self._writer.accepted(message, outcome.provider_id)
+                return
+        else:
+            never = isinstance(result, NeverWritten)
+            error = connection_error(f"{result.reason}: {result.detail}" if result.detail else result.reason, never)
+            outcome = Retry(error) if never else Uncertain(error)
+        self._consequences(outcome, message)
+
+    def _consequences(self, outcome: Outcome, message: Outgoing) -> None:
+        lane = message.stream.lane
+        match outcome:
+            case Failed(error):
+                lane.breaker.success()
+                self._fail(message, error)
+            case Uncertain(error):
+                self._breaker_failure(lane, error)
+                self.stats.uncertain += 1
+                self._writer.doubt(message, error)
+            case Retry(error):
+                self._retry(message, error)
+            case _:
+                raise AssertionError("accepted messages are handled by the caller")
+
+    def _fail(self, message: Outgoing, error: SendError) -> None:
+        self.stats.failed += 1
+        message.stream.lane.failed += 1
+        self._writer.failed(message, error)
+
+    def _retry(self, message: Outgoing, error: SendError) -> None:
+        lane = message.stream.lane
+        self.stats.retried += 1
+        wide = error.scope in (ErrorScope.CHANNEL, ErrorScope.ACCOUNT)
+        base = find_rule(lane.channel.kind, error.code, error.subcode).backoff_base if error.code else None
+        if wide and error.error_class in (ErrorClass.AUTH, ErrorClass.POLICY):
+            # The message stays, to be sent when the channel is repaired.
+            self._stop(lane, error)
+            self._writer.retry(message, error, 0.0, counts=False)
+        elif wide and error.error_class is ErrorClass.RATE_LIMIT:
+            # The channel is too fast, the message is blameless. Meta prolongs the block of those who go on calling.
+            delay = self._throttle(lane, base)
+            self._writer.retry(message, error, delay, counts=False)
+        elif error.code == 0:
+            # Not a byte was written: as if it had not been tried.
+            self._breaker_failure(lane, error)
+            self._writer.retry(
+                message, error, retry_delay(min(lane.breaker.failures, 6), None, self._chance), counts=False
+            )
+        elif message.attempt - message.uncounted >= self._attempts or error.error_class is ErrorClass.POLICY:
+            lane.breaker.success()
+            self._fail(message, error)
+        else:
+            lane.breaker.success()
+            delay = retry_delay(message.attempt - message.uncounted, base, self._chance)
+            self._writer.retry(message, error, delay, counts=True)
+
+    def _stop(self, lane: Lane, error: SendError) -> None:
+        if lane.stopped:
+            return
+        lane.stopped, lane.stop_saved = True, False
+        lane.breaker.reason = error.words
+        lane.drop_queues()
+        log.error("channel_stopped", channel=lane.channel.id, code=error.code, subcode=error.subcode)
+        self._writer.stop(lane, error)
+
+    def _throttle(self, lane: Lane, base: float | None) -> float:
+        now = self._clock()
+        if now >= lane.resume_at:
+            # One step per pause, not one per answer of the messages that were in flight together.
+            lane.throttled += 1
+        delay = retry_delay(lane.throttled, base, self._chance)
+        lane.resume_at = max(lane.resume_at, now + delay)
+        return delay
+
+    def _breaker_failure(self, lane: Lane, error: SendError) -> None:
+        if lane.breaker.failure(error.title, self._clock()):
+            log.warning("breaker_opened", channel=lane.channel.id, reason=error.title)

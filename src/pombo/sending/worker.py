@@ -1,0 +1,314 @@
+"""One worker: its identity and heartbeat, the channels it has leased, and the life of their lanes."""
+
+import asyncio
+import contextlib
+import os
+import socket
+from dataclasses import dataclass
+
+import msgspec
+
+from pombo.domain.channels import ChannelState
+from pombo.domain.content import Content, ContentError
+from pombo.domain.ids import WorkerId
+from pombo.meta.payloads import CompiledPayload, compile_payload, messages_target
+from pombo.meta.transport import RequestHead, Transport
+from pombo.sending.breaker import Breaker
+from pombo.sending.lane import Lane, Stream
+from pombo.sending.outcomes import OutcomeWriter
+from pombo.sending.pacer import TokenBucket
+from pombo.sending.reader import Reader
+from pombo.sending.sender import Sender
+from pombo.sending.stats import snapshot
+from pombo.store import channels, leases, outbox
+from pombo.store.channels import Channel
+from pombo.store.database import Connection, Database
+from pombo.store.errors import DatabaseUnavailable
+from pombo.store.leases import Lease
+from pombo.store.secrets import SecretBox
+from pombo.telemetry import log
+
+# How often a worker looks for channels to take, hands over what is above its share, and tells of itself.
+TEND_S = 1.0
+# The bell (NOTIFY) wakes the reader at once; this is for what no bell was rung for.
+POLL_S = 1.0
+_RETRY_S = 0.5
+# A stopping worker gives what is in flight this long to be answered; what is not is doubtful. With the writing of
+# outcomes it ends well within the 30 s that service managers allow.
+GRACE_S = 15.0
+WRITE_GRACE_S = 8.0
+
+_decode_content = msgspec.json.Decoder(Content).decode
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerOptions:
+    """From the settings; see there."""
+
+    graph_api_url: str
+    graph_api_version: str
+    concurrency: int = 500
+    max_sockets: int = 500
+    attempts: int = 3
+    answer_timeout_s: float = 30.0
+    lease_s: float = 8.0
+    breaker_enabled: bool = True
+    breaker_threshold: int = 5
+    breaker_timeout_s: float = 300.0
+    outcome_batch: int = 200
+    outcome_linger_s: float = 2.0
+
+
+class Worker:
+    def __init__(self, database: Database, box: SecretBox, options: WorkerOptions, budget: int | None = None) -> None:
+        self._database = database
+        self._box = box
+        self._options = options
+        self._name = f"{socket.gethostname()}:{os.getpid()}"
+        self.lanes: dict[tuple[int, int], Lane] = {}
+        self.worker_id = WorkerId(0)
+        self.transport = Transport(
+            options.graph_api_url, max_sockets=options.max_sockets, answer_timeout=options.answer_timeout_s
+        )
+        self.writer = OutcomeWriter(
+            database,
+            limit=2 * options.max_sockets,
+            batch=options.outcome_batch,
+            linger_s=options.outcome_linger_s,
+            saved=self._saved,
+        )
+        self.sender = Sender(
+            self.transport,
+            self.writer,
+            self.lanes,
+            concurrency=options.concurrency,
+            sockets=options.max_sockets,
+            attempts=options.attempts,
+        )
+        self.sender.budget = budget
+        self.reader = Reader()
+        self._payloads: dict[tuple[int, int, str], CompiledPayload] = {}
+        self._bell = asyncio.Event()
+        self._stopping = False
+        self._last_heartbeat = 0.0
+        self._clock = asyncio.get_running_loop().time
+
+    # --- life -----------------------------------------------------------------------------------------------------
+
+    def ring(self) -> None:
+        """Something is due, or a channel or stream has changed."""
+        self._bell.set()
+        self.sender.hungry.set()
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Until `stop`; then ends what is in flight, writes all outcomes and hands the channels over."""
+        await self.transport.start()
+        writing = asyncio.create_task(self.writer.run(), name="outcomes")
+        sending = asyncio.create_task(self._again(self._send), name="sender")
+        loops = [
+            asyncio.create_task(self._again(self._tend), name="leases"),
+            asyncio.create_task(self._again(self._read), name="reader"),
+        ]
+        stopped = asyncio.create_task(stop.wait(), name="stop")
+        try:
+            done, _ = await asyncio.wait([writing, sending, *loops, stopped], return_when=asyncio.FIRST_COMPLETED)
+            for task in done - {stopped}:
+                task.result()  # a bug: end loudly
+        finally:
+            self._stopping = True
+            stopped.cancel()
+            await self._shut_down(writing, sending, loops)
+
+    async def _shut_down(
+        self, writing: asyncio.Task[None], sending: asyncio.Task[None], loops: list[asyncio.Task[None]]
+    ) -> None:
+        for loop in loops:
+            loop.cancel()
+        await asyncio.gather(*loops, return_exceptions=True)
+        beating = asyncio.create_task(self._keep_beating())
+        self.sender.close()
+        await asyncio.wait([sending], timeout=GRACE_S)
+        await self.transport.close()
+        self.writer.close()
+        done, _ = await asyncio.wait([writing], timeout=WRITE_GRACE_S)
+        beating.cancel()
+        for task in (sending, writing, beating):
+            task.cancel()
+        await asyncio.gather(sending, writing, beating, return_exceptions=True)
+        if not done:
+            log.error("outcomes_lost_to_doubt", unsaved=self.writer.stats.unsaved)
+            return  # the leases end by themselves, and the next owners find the intents
+        with contextlib.suppress(DatabaseUnavailable):
+            async with self._database.borrow() as connection:
+                await leases.retire(connection, self.worker_id)
+
+    async def _again(self, loop) -> None:  # type: ignore[no-untyped-def]
+        """Runs a loop that needs the database, again whenever it was away."""
+        while not self._stopping:
+            try:
+                async with self._database.borrow() as connection:
+                    await loop(connection)
+                return
+            except DatabaseUnavailable as error:
+                log.warning("database_away", loop=loop.__name__, reason=str(error))
+                await asyncio.sleep(_RETRY_S)
+
+    async def _send(self, connection: Connection) -> None:
+        await self.sender.run(connection)
+
+    def _saved(self) -> None:
+        self.sender.wake()
+
+    # --- reading --------------------------------------------------------------------------------------------------
+
+    async def _read(self, connection: Connection) -> None:
+        polled_at = -POLL_S
+        while True:
+            self.sender.hungry.clear()
+            now = self._clock()
+            if self._bell.is_set() or now - polled_at >= POLL_S:
+                self._bell.clear()
+                polled_at = now
+                await self._refresh_streams(connection)
+            if await self.reader.fill(connection, self.lanes.values(), now):
+                self.sender.wake()
+            if any(self.reader.wants(lane) for lane in self.lanes.values()):
+                continue
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(max(0.0, polled_at + POLL_S - self._clock())):
+                    await self.sender.hungry.wait()
+
+    async def _refresh_streams(self, connection: Connection) -> None:
+        rows = await outbox.open_streams(connection, self.worker_id)
+        wanted: dict[tuple[int, int], set[int]] = {}
+        for workspace_id, channel_id, run_id in rows:
+            wanted.setdefault((workspace_id, channel_id), set()).add(run_id)
+        for key, lane in list(self.lanes.items()):
+            runs = wanted.get(key, set())
+            for run_id in lane.streams.keys() - runs:
+                lane.drop_stream(run_id)
+            for run_id in runs - lane.streams.keys():
+                payload = await self._payload(connection, lane.channel, run_id)
+                if payload is not None:
+                    lane.streams[run_id] = Stream(lane, run_id, payload)
+            for stream in lane.streams.values():
+                stream.more = True
+        used = {(w, r) for w, _, r in rows}
+        for known in [known for known in self._payloads if known[:2] not in used]:
+            del self._payloads[known]
+
+    async def _payload(self, connection: Connection, channel: Channel, run_id: int) -> CompiledPayload | None:
+        key = (channel.workspace_id, run_id, channel.kind)
+        payload = self._payloads.get(key)
+        if payload is None:
+            content = await outbox.run_content(connection, channel.workspace_id, run_id)
+            if content is None:
+                return None
+            try:
+                payload = compile_payload(channel.kind, _decode_content(content))
+            except (ContentError, msgspec.DecodeError) as error:
+                # Refused when the campaign was made; so this run was written past the API.
+                log.error("run_content_refused", run=run_id, channel=channel.id, reason=str(error))
+                return None
+            self._payloads[key] = payload
+        return payload
+
+    # --- leases ---------------------------------------------------------------------------------------------------
+
+    async def _tend(self, connection: Connection) -> None:
+        while True:
+            await self._beat(connection)
+            if taken := await leases.acquire(connection, self.worker_id):
+                await self._open_lanes(connection, taken)
+                self.ring()
+            await self._hand_over(connection)
+            await self._refresh_channels(connection)
+            for workspace_id, channel_id, _ in await leases.take_commands(connection, self.worker_id):
+                if lane := self.lanes.get((workspace_id, channel_id)):
+                    lane.breaker.reset()
+                    self.sender.wake()
+            await leases.adopt_orphans(connection)
+            self.sender.tend()
+            await leases.publish(connection, self.worker_id, snapshot(self, self._name))
+            await asyncio.sleep(TEND_S)
+
+    async def _beat(self, connection: Connection) -> None:
+        now = self._clock()
+        if self.worker_id and now - self._last_heartbeat < self._options.lease_s / 4:
+            return
+        if self.worker_id and await leases.heartbeat(connection, self.worker_id, self._options.lease_s):
+            self._last_heartbeat = now
+            return
+        if self.worker_id:
+            log.warning("worker_expired", worker=self.worker_id)
+        for lane in self.lanes.values():
+            lane.draining = True
+            lane.drop_queues()
+        self.lanes.clear()
+        self.worker_id = await leases.register(connection, self._name, os.getpid(), self._options.lease_s)
+        self.sender.worker_id = self.writer.worker_id = self.worker_id
+        self._last_heartbeat = now
+        log.info("worker_registered", worker=self.worker_id)
+
+    async def _keep_beating(self) -> None:
+        """While stopping: what is in flight must not look like a dead worker's."""
+        while True:
+            with contextlib.suppress(DatabaseUnavailable):
+                async with self._database.borrow() as connection:
+                    await leases.heartbeat(connection, self.worker_id, self._options.lease_s)
+            await asyncio.sleep(self._options.lease_s / 4)
+
+    async def _open_lanes(self, connection: Connection, taken: list[Lease]) -> None:
+        by_key = {(lease.workspace_id, lease.channel_id): lease for lease in taken}
+        for channel in await channels.get_channels(connection, by_key):
+            key = (channel.workspace_id, channel.id)
+            options = self._options
+            lane = Lane(
+                channel,
+                by_key[key],
+                self._head(channel),
+                TokenBucket(channel.rate_per_second, self._clock()),
+                Breaker(options.breaker_threshold, options.breaker_timeout_s, options.breaker_enabled),
+            )
+            lane.stopped = channel.state is ChannelState.STOPPED
+            self.lanes[key] = lane
+        log.info("channels_taken", worker=self.worker_id, count=len(taken))
+
+    def _head(self, channel: Channel) -> RequestHead:
+        token = self._box.open(channel.workspace_id, channel.token)
+        return self.transport.head(
+            "POST",
+            messages_target(self._options.graph_api_version, channel.external_id),
+            {"Authorization": f"Bearer {token}", "Content-Type": "application/json"},
+        )
+
+    async def _refresh_channels(self, connection: Connection) -> None:
+        """Takes up a new token, rate or state."""
+        for channel in await channels.get_channels(connection, self.lanes):
+            lane = self.lanes[channel.workspace_id, channel.id]
+            if channel == lane.channel or not lane.stop_saved:
+                continue
+            if channel.token != lane.channel.token:
+                lane.head = self._head(channel)
+                lane.breaker.reset()
+            if channel.rate_per_second != lane.pacer.rate:
+                lane.pacer.set_rate(channel.rate_per_second, self._clock())
+            lane.stopped = channel.state is ChannelState.STOPPED
+            lane.channel = channel
+            self.ring()
+
+    async def _hand_over(self, connection: Connection) -> None:
+        excess = await leases.surplus(connection, self.worker_id)
+        draining = [lane for lane in self.lanes.values() if lane.draining]
+        for lane in list(self.lanes.values()):
+            if len(draining) >= excess:
+                break
+            if not lane.draining:
+                lane.draining = True
+                lane.drop_queues()
+                draining.append(lane)
+        ended = [lane for lane in draining if not lane.open]
+        if ended:
+            await leases.release(connection, self.worker_id, [lane.lease for lane in ended])
+            for lane in ended:
+                del self.lanes[lane.channel.workspace_id, lane.channel.id]
