@@ -3,15 +3,14 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import replace
 
 import pytest
 
-from pombo.domain.ids import ChannelId, WorkspaceId
+from pombo.domain.ids import WorkspaceId
 from pombo.sending.worker import Worker, WorkerOptions
 from pombo.store.database import Database
 from pombo.store.secrets import SecretBox
-from tests.sandbox_server import ChannelHandle, SandboxHandle, running_sandbox
+from tests.sandbox_server import SandboxHandle, running_sandbox
 from tests.seeding import SeededRun, add_channel, add_run, add_workspace, figures
 
 
@@ -44,11 +43,16 @@ async def working(database: Database, box: SecretBox, options: WorkerOptions) ->
         await task
 
 
-async def until(database: Database, run: SeededRun, done: Callable[[dict[str, int]], bool]) -> dict[str, int]:
+async def until(
+    worker: Worker, database: Database, run: SeededRun, done: Callable[[dict[str, int]], bool]
+) -> dict[str, int]:
+    """The figures once they are `done`, looked at after each batch of outcomes."""
     async with asyncio.timeout(20), database.borrow() as connection:
-        while not done(found := await figures(connection, run)):
-            await asyncio.sleep(0.02)
-    return found
+        while True:
+            worker.saved.clear()
+            if done(found := await figures(connection, run)):
+                return found
+            await worker.saved.wait()
 
 
 async def test_every_message_is_accepted_once_and_logged_with_the_provider_id(
@@ -66,8 +70,8 @@ async def test_every_message_is_accepted_once_and_logged_with_the_provider_id(
     ]
     run = await add_run(database, workspace, recipients)
 
-    async with working(database, box, options):
-        found = await until(database, run, lambda f: f.get("accepted", 0) == 600)
+    async with working(database, box, options) as worker:
+        found = await until(worker, database, run, lambda f: f.get("accepted", 0) == 600)
 
     assert found == {"total": 600, "accepted": 600}
     ledger = await sandbox.ledger()
@@ -77,7 +81,7 @@ async def test_every_message_is_accepted_once_and_logged_with_the_provider_id(
         assert await connection.fetchval("SELECT count(*) FROM intents") == 0
         assert await connection.fetchval("SELECT count(*) FROM workers") == 0
         logged = {
-            (row["recipient"], row["provider_id"])
+            (row["recipient"].lstrip("+"), row["provider_id"])
             for row in await connection.fetch("SELECT recipient, provider_id FROM deliveries WHERE state = 2")
         }
     assert logged == {(m["recipient"], m["provider_id"]) for m in await sandbox.messages()}

@@ -66,6 +66,8 @@ class Worker:
         self._options = options
         self._name = f"{socket.gethostname()}:{os.getpid()}"
         self.lanes: dict[tuple[int, int], Lane] = {}
+        self.saved = asyncio.Event()
+        """Set after each batch of outcomes, for whoever waits for figures to change; they clear it."""
         self.worker_id = WorkerId(0)
         self.transport = Transport(
             options.graph_api_url, max_sockets=options.max_sockets, answer_timeout=options.answer_timeout_s
@@ -157,6 +159,7 @@ class Worker:
         await self.sender.run(connection)
 
     def _saved(self) -> None:
+        self.saved.set()
         self.sender.wake()
 
     # --- reading --------------------------------------------------------------------------------------------------
