@@ -32,11 +32,13 @@ class Usage(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class ChannelSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """How a channel behaves. None switches a rate off. Milliseconds and shares of 1, as on the management API.
 
-    Defaults are Meta's limits (Messenger: 300 calls/s and the brake at 40 messages/s; WhatsApp: 80 messages/s and the
-    pair limit) and a lively audience that answers fast enough for a demo.
+    Defaults are Meta's limits (Messenger: 300 calls/s, 10 with audio or video, and the brake at 40 messages/s;
+    WhatsApp: 80 messages/s and the pair limit) and a lively audience that answers fast enough for a demo.
     """
 
     calls_per_second: float | None = 300.0
+    media_calls_per_second: float | None = 10.0
+    """Messenger's calls with audio or video."""
     brake_per_second: float | None = 40.0
     messages_per_second: float | None = 80.0
     pair_limit: bool = True
@@ -112,8 +114,11 @@ class Channel:
     subscribed_fields: frozenset[str] = frozenset(PAGE_FIELDS)
     people: dict[str, Person] = field(default_factory=dict)
     calls: Limit = field(init=False)
+    media_calls: Limit = field(init=False)
     throughput: Limit = field(init=False)
     pairs: PairLimit | None = field(init=False)
+    latency: float = field(init=False)
+    latency_jitter: float = field(init=False)
     usage_headers: bytes = field(init=False)
 
     def __post_init__(self) -> None:
@@ -124,12 +129,15 @@ class Channel:
         self.settings = settings
         if self.kind == "messenger":
             self.calls = per_second(settings.calls_per_second)
+            self.media_calls = per_second(settings.media_calls_per_second)
             self.throughput = brake(settings.brake_per_second)
             self.pairs = None
         else:
-            self.calls = per_second(None)
+            self.calls = self.media_calls = per_second(None)
             self.throughput = per_second(settings.messages_per_second)
             self.pairs = PairLimit() if settings.pair_limit else None
+        self.latency = settings.latency_ms / 1000
+        self.latency_jitter = settings.latency_jitter_ms / 1000
         self.usage_headers = self._usage_headers()
 
     def person(self, recipient: str) -> Person:
@@ -164,7 +172,7 @@ class Channel:
 
 
 class Accounts:
-    """The registry. `on_change` callers hold routes that a new object makes stale."""
+    """The registry of all of them."""
 
     def __init__(self) -> None:
         self.apps: dict[str, App] = {}

@@ -89,13 +89,19 @@ class Sandbox:
             whatsapp_request = whatsapp.parse(body, form)
             if channel.token != token:
                 self._authorize(node, token or whatsapp_request.access_token, "POST")
-            return whatsapp.send(self._simulation.world.desk, channel, whatsapp_request, in_batch=in_batch)
+            try:
+                return whatsapp.send(self._simulation.world.desk, channel, whatsapp_request, in_batch=in_batch)
+            except MetaError as error:
+                return _refusal(channel, error)
         messenger_request = messenger.parse(body, form)
         if channel is None or channel.token != token:
             channel = self._authorize(node, token or messenger_request.access_token, "POST")
         if channel.kind != "messenger":
             raise unknown_object(node, "POST")
-        return messenger.send(self._simulation.world.desk, channel, messenger_request, in_batch=in_batch)
+        try:
+            return messenger.send(self._simulation.world.desk, channel, messenger_request, in_batch=in_batch)
+        except MetaError as error:
+            return _refusal(channel, error)
 
     def _authorize(self, node: str, token: str | None, method: str) -> Channel:
         """The channel, if the token opens it. Raises what Meta answers otherwise."""
@@ -170,6 +176,14 @@ class Sandbox:
                 self._bearers.clear()
             self._bearers[authorization] = token
         return token or None
+
+
+def _refusal(channel: Channel, error: MetaError) -> Reply:
+    """A refusal takes as long as an acceptance, and tells the channel's usage just as well."""
+    reply = error.reply()
+    reply.headers = channel.usage_headers
+    reply.delay = channel.latency
+    return reply
 
 
 def _form(content_type: bytes, body: bytes) -> dict[str, str]:

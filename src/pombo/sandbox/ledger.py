@@ -8,7 +8,7 @@ import secrets
 from array import array
 from bisect import bisect_right
 from collections.abc import Iterable
-from typing import Any, Literal
+from typing import Any
 
 from pombo.sandbox.errors import Kind
 
@@ -23,11 +23,10 @@ _PREFIX: dict[Kind, str] = {"messenger": "m_", "whatsapp": "wamid.HBg"}
 class ChannelBook:
     """One channel's part of the ledger."""
 
-    def __init__(self, kind: Kind, channel_id: str) -> None:
-        self.kind = kind
+    def __init__(self, id_prefix: str, channel_id: str) -> None:
+        self.id_prefix = id_prefix
         self.channel_id = channel_id
         self.numbers = array("q")
-        self.accepted_at = array("d")
         self.calls_at = array("d")
         self.latest: dict[str, int] = {}
         self.states = [0, 0, 0, 0, 0]
@@ -48,15 +47,16 @@ class ChannelBook:
             "states": dict(zip(STATE_NAMES, self.states, strict=True)),
         }
 
-    def peak(self, window: float, of: Literal["calls", "accepted"]) -> int:
-        """The most that fell into any half-open span of `window` seconds."""
-        times = sorted(self.calls_at if of == "calls" else self.accepted_at)
-        most = first = 0
-        for last, at in enumerate(times):
-            while at - times[first] >= window:
-                first += 1
-            most = max(most, last - first + 1)
-        return most
+
+def peak(times: Iterable[float], window: float) -> int:
+    """The most of these times that fall into any half-open span of `window` seconds."""
+    ordered = sorted(times)
+    most = first = 0
+    for last, at in enumerate(ordered):
+        while at - ordered[first] >= window:
+            first += 1
+        most = max(most, last - first + 1)
+    return most
 
 
 class Ledger:
@@ -81,7 +81,7 @@ class Ledger:
     def book(self, kind: Kind, channel_id: str) -> ChannelBook:
         """The channel's book, opened if need be; it outlives a change of the channel."""
         if channel_id not in self.books:
-            self.books[channel_id] = ChannelBook(kind, channel_id)
+            self.books[channel_id] = ChannelBook(_PREFIX[kind] + self._era, channel_id)
         return self.books[channel_id]
 
     def add(self, book: ChannelBook, recipient: str, key: str | None, now: float, category: int) -> int:
@@ -96,7 +96,6 @@ class Ledger:
         self._earlier.append(book.latest.get(recipient, -1))
         book.latest[recipient] = number
         book.numbers.append(number)
-        book.accepted_at.append(now)
         book.states[ACCEPTED] += 1
         if key is None:
             book.without_key += 1
@@ -111,7 +110,7 @@ class Ledger:
         self._final[number] = state
 
     def provider_id(self, number: int) -> str:
-        return f"{_PREFIX[self._book[number].kind]}{self._era}{number:010x}"
+        return f"{self._book[number].id_prefix}{number:010x}"
 
     def number_of(self, provider_id: str) -> int | None:
         """The message with this id, None for an id that the ledger did not give out."""
@@ -124,6 +123,9 @@ class Ledger:
                     return None
                 return number if number < len(self._book) else None
         return None
+
+    def acceptance_times(self, book: ChannelBook) -> list[float]:
+        return [self._accepted_at[number] for number in book.numbers]
 
     def recipient(self, number: int) -> str:
         return self._recipient[number]

@@ -12,6 +12,7 @@ import msgspec
 
 from pombo.sandbox.connection import Request
 from pombo.sandbox.faults import Fault, Installed
+from pombo.sandbox.ledger import peak
 from pombo.sandbox.poster import Poster
 from pombo.sandbox.provisioning import (
     AppSpec,
@@ -139,8 +140,8 @@ class Management:
             {
                 "channel": book.channel_id,
                 "window_ms": window_ms,
-                "calls": book.peak(window, "calls"),
-                "accepted": book.peak(window, "accepted"),
+                "calls": peak(book.calls_at, window),
+                "accepted": peak(self._simulation.world.ledger.acceptance_times(book), window),
             }
         )
 

@@ -8,7 +8,7 @@ import msgspec
 from pombo.sandbox.accounts import Channel
 from pombo.sandbox.errors import MetaError
 from pombo.sandbox.forms import unfold
-from pombo.sandbox.messenger_content import Message, check_message
+from pombo.sandbox.messenger_content import Message, check_message, is_heavy
 from pombo.sandbox.people import HUMAN_AGENT_WINDOW, WINDOW, in_window
 from pombo.sandbox.reply import Reply
 from pombo.sandbox.submission import Outgoing, Submission
@@ -61,6 +61,8 @@ def send(desk: Submission, channel: Channel, request: SendRequest, *, in_batch: 
         raise _invalid("The parameter message is required.")
     _check_type(request)
     check_message(request.message)
+    if is_heavy(request.message) and not channel.media_calls.take(now):
+        raise MetaError("messenger", 613, 2534040)
     person_id = recipient.id
     if person_id is None:
         return _send_to_stranger(desk, channel, request, recipient, now, in_batch=in_batch)
@@ -69,7 +71,11 @@ def send(desk: Submission, channel: Channel, request: SendRequest, *, in_batch: 
         _check_person(channel, psid)
     _check_window(channel, psid, request, now)
     outgoing = Outgoing(
-        psid, request.message.metadata, f'{{"recipient_id":"{psid}","message_id":"', '"}', _echo(request.message)
+        psid,
+        request.message.metadata,
+        f'{{"recipient_id":"{psid}","message_id":"',
+        '"}',
+        _echo(channel, request.message),
     )
     return desk.submit(channel, outgoing, now, in_batch=in_batch)
 
@@ -156,12 +162,14 @@ def _send_to_stranger(
         or ""
     )
     assert request.message is not None
-    outgoing = Outgoing(address, request.message.metadata, '{"message_id":"', '"}', _echo(request.message))
+    outgoing = Outgoing(address, request.message.metadata, '{"message_id":"', '"}', _echo(channel, request.message))
     return desk.submit(channel, outgoing, now, in_batch=in_batch)
 
 
-def _echo(message: Message) -> str:
-    """The content as the echo repeats it, in escaped ASCII."""
+def _echo(channel: Channel, message: Message) -> str:
+    """The content as the echo repeats it, in escaped ASCII; nothing where no echo will be sent."""
+    if not channel.wants("message_echoes"):
+        return ""
     if message.text is not None:
         return f',"text":{_escaped(message.text)}'
     attachments = message.attachments or ([message.attachment] if message.attachment is not None else [])

@@ -26,18 +26,19 @@ class Message(msgspec.Struct):
 
 def check_message(message: Message) -> None:
     """Raises MetaError 100, as Meta does for every payload it does not like."""
-    contents = (message.text, message.attachment, message.attachments, message.sticker_id, message.template)
-    given = sum(content is not None for content in contents)
+    text = message.text
+    rich = (message.attachment, message.attachments, message.sticker_id, message.template).count(None)
+    given = 4 - rich + (text is not None)
     if given == 0:
         raise _invalid("Message cannot be empty, must provide valid attachment or text")
     if given > 1:
         raise _invalid("Only one of the text, attachment, attachments, sticker_id and template fields can be specified")
     if message.metadata is not None:
         _check_length("message[metadata]", message.metadata, _MAX_METADATA)
-    if message.text is not None:
-        if not message.text:
+    if text is not None:
+        if not text:
             raise _invalid("Message cannot be empty, must provide valid attachment or text")
-        _check_length("message[text]", message.text, _MAX_TEXT)
+        _check_length("message[text]", text, _MAX_TEXT)
     if message.quick_replies is not None:
         _check_quick_replies(message.quick_replies)
     if message.attachment is not None:
@@ -49,6 +50,11 @@ def check_message(message: Message) -> None:
                 raise _invalid("message[attachments] may only hold images.")
     if message.template is not None and not _texts(message.template, "name"):
         raise _invalid("Param message[template][name] is required.")
+
+
+def is_heavy(message: Message) -> bool:
+    """Audio and video have a lower limit on calls than everything else."""
+    return message.attachment is not None and message.attachment.get("type") in ("audio", "video")
 
 
 def _check_quick_replies(replies: list[dict[str, Any]]) -> None:

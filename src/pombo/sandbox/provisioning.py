@@ -114,7 +114,12 @@ def settings_from(base: ChannelSettings, changes: dict[str, Any]) -> ChannelSett
         settings = msgspec.convert({**msgspec.structs.asdict(base), **changes}, ChannelSettings)
     except msgspec.ValidationError as error:
         raise BadRequestError(f"settings: {error}") from error
-    for rate in (settings.calls_per_second, settings.brake_per_second, settings.messages_per_second):
+    for rate in (
+        settings.calls_per_second,
+        settings.media_calls_per_second,
+        settings.brake_per_second,
+        settings.messages_per_second,
+    ):
         if rate is not None and rate <= 0:
             raise BadRequestError("settings: a rate must be above 0; null switches it off")
     return settings

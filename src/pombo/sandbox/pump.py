@@ -261,10 +261,17 @@ class Pump:
             post.first_failure = now
         scale = self.settings.time_scale
         if now - post.first_failure > _KEEP_TRYING[outlet.webhook_object] * scale:
-            self._abandon(post)
+            self._disable(outlet, post)
             return
         pause = 0.0 if post.attempts == 1 else min(2.0 ** (post.attempts - 2), _LONGEST_PAUSE)
         heappush(outlet.waiting, (now + pause * scale, next(self._order), post))
+
+    def _disable(self, outlet: _Outlet, post: _Post) -> None:
+        """Meta gives up; for Pages it also unsubscribes the app, which then has to subscribe again."""
+        if outlet.webhook_object == "page":
+            for number, _ in post:
+                self._accounts.channels[self._ledger.channel_id(number)].subscribed_fields = frozenset()
+        self._abandon(post)
 
     def _abandon(self, post: _Post) -> None:
         self.stats.updates_abandoned += len(post.updates)

@@ -6,9 +6,9 @@ from pombo.sandbox.accounts import Channel
 from pombo.sandbox.chance import Chance
 from pombo.sandbox.clock import Clock
 from pombo.sandbox.errors import MetaError, title_of
-from pombo.sandbox.fates import Step, disturb, script
+from pombo.sandbox.fates import disturb, script
 from pombo.sandbox.faults import Fault, Faults, Strike
-from pombo.sandbox.ledger import ACCEPTED, Ledger
+from pombo.sandbox.ledger import Ledger
 from pombo.sandbox.pump import Pump
 from pombo.sandbox.reply import Ending, Reply
 
@@ -50,15 +50,16 @@ class Submission:
         """Accept the message, unless a fault or a limit forbids it. Raises MetaError."""
         recipient = outgoing.recipient
         strikes: list[Strike] = []
-        about = f"{channel.id}\x1f{recipient}\x1f{outgoing.key}"
-        if outgoing.key is None:
-            about = f"{about}\x1f{len(channel.book.calls_at)}"
+        about = ""
+        delay = channel.latency
+        tells = bool(channel.app.callbacks)
+        # All that hangs on chance is left out when nothing of it can happen: this runs once a message.
+        if tells or channel.latency_jitter or self.faults.any_for_sends:
+            about = _about(channel, outgoing)
+        if channel.latency_jitter:
+            delay += self.chance.roll(f"latency\x1f{about}") * channel.latency_jitter
         if self.faults.any_for_sends:
             strikes = self.faults.strike_send(self.chance, channel.id, recipient, about, in_batch=in_batch)
-        delay = channel.settings.latency_ms / 1000
-        if jitter := channel.settings.latency_jitter_ms:
-            delay += self.chance.roll(f"latency\x1f{about}") * jitter / 1000
-        if strikes:
             delay += sum(strike.delay for strike in strikes if strike.fault.kind == "latency")
             refusal = _refusal(channel, strikes, "before", delay)
             if refusal is not None:
@@ -66,7 +67,8 @@ class Submission:
         self._hold_to_limits(channel, recipient, now)
 
         number = self.ledger.add(channel.book, recipient, outgoing.key, now, outgoing.category)
-        self._schedule(channel, outgoing, number, about, strikes, now)
+        if tells:
+            self._schedule(channel, outgoing, number, about, strikes, now)
 
         if strikes:
             refusal = _refusal(channel, strikes, "after", delay)
@@ -91,14 +93,18 @@ class Submission:
             if strike.fault.kind == "async_failure" and channel.kind == "whatsapp":
                 code, title = strike.fault.code, strike.fault.title or title_of(strike.fault.code)
         steps = script(channel, self.chance, about, fails=code is not None, is_reaction=outgoing.is_reaction)
-        self.ledger.set_final(number, steps[-1].event if steps else ACCEPTED)
+        self.ledger.set_final(number, steps[-1].event)
         if self.faults.any_for_webhooks:
-            steps = self._disturbed(channel, outgoing.recipient, about, steps)
+            steps = disturb(steps, self.faults.strike_webhooks(self.chance, channel.id, outgoing.recipient, about))
         failure = None if code is None or title is None else (code, title)
         self.pump.schedule(channel, number, steps, now, echo=outgoing.echo, failure=failure)
 
-    def _disturbed(self, channel: Channel, recipient: str, about: str, steps: list[Step]) -> list[Step]:
-        return disturb(steps, self.faults.strike_webhooks(self.chance, channel.id, recipient, about))
+
+def _about(channel: Channel, outgoing: Outgoing) -> str:
+    """What chance goes by: the message's own name, so that timing changes nothing; without a key, its place in line."""
+    if outgoing.key is None:
+        return f"{channel.id}\x1f{outgoing.recipient}\x1f\x1f{len(channel.book.calls_at)}"
+    return f"{channel.id}\x1f{outgoing.recipient}\x1f{outgoing.key}"
 
 
 def _refusal(channel: Channel, strikes: list[Strike], when: str, delay: float) -> Reply | None:
