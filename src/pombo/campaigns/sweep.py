@@ -1,0 +1,24 @@
+"""Removes what interrupted requests left behind, and answers that nobody will ask for again."""
+
+from datetime import timedelta
+
+from pombo.store import audience, idempotency
+from pombo.store.database import Database
+from pombo.telemetry import log
+
+# A request that still lives adds to its upload every few seconds, or is ended by the API's own time-out of a minute.
+_SILENCE = timedelta(hours=1)
+
+
+async def sweep_abandoned(database: Database) -> int:
+    """Discards uploads that fell silent and forgets old idempotency keys; returns how many uploads.
+
+    For a worker to call every few minutes; several at once do no harm. Raises DatabaseUnavailable.
+    """
+    async with database.borrow() as connection:
+        await idempotency.forget_expired(connection)
+        abandoned = await audience.silent_uploads(connection, _SILENCE)
+        for workspace_id, run_id in abandoned:
+            await audience.discard_upload(connection, workspace_id, run_id)
+            log.info("upload.swept", workspace_id=workspace_id, run_id=run_id)
+    return len(abandoned)

@@ -1,0 +1,225 @@
+"""A run's audience on its way in: staged by COPY, then moved into the outbox in chunks.
+
+    open_upload ─▶ stage ─▶ stage … ─▶ close_upload + runs.start_run  (one transaction: the run is there, or nothing is)
+                                   └─▶ discard_upload                  (the request broke, or was not valid)
+
+Staging takes a worker connection, because row-level security refuses COPY.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import NamedTuple
+
+from pombo.domain.ids import RunId, WorkspaceId
+from pombo.store.database import Connection
+from pombo.store.errors import NotFound
+
+DUE_BELL = "pombo_due"
+"""Rung by NOTIFY when messages have become due."""
+
+# Rows deleted per statement when an upload is discarded: some 50 ms each, so that no transaction lasts.
+_DISCARD = 20_000
+
+
+class StagedLine(NamedTuple):
+    """One recipient. `line` is unique in the upload and says where it stood in what came in."""
+
+    line: int
+    channel_id: int
+    recipient: str
+    variables: str | None
+    """A JSON object."""
+
+
+class RejectedLine(NamedTuple):
+    """A recipient that cannot be used, and why: a stable code, and a sentence."""
+
+    line: int
+    recipient: str
+    code: str
+    reason: str
+
+
+class Moved(NamedTuple):
+    """One chunk of an expansion: rows taken from the audience, and the position of the last."""
+
+    taken: int
+    last: int | None
+
+
+async def open_upload(connection: Connection, workspace_id: WorkspaceId) -> RunId:
+    """Begins an upload; its id will be its run's."""
+    run_id: RunId = await connection.fetchval(
+        "INSERT INTO uploads (workspace_id) VALUES ($1) RETURNING run_id", workspace_id
+    )
+    return run_id
+
+
+async def stage(
+    connection: Connection,
+    workspace_id: WorkspaceId,
+    run_id: RunId,
+    lines: Sequence[StagedLine],
+    rejects: Sequence[RejectedLine] = (),
+) -> None:
+    """Adds to an open upload. Raises NotFound when it was swept away."""
+    touched = await connection.execute(
+        "UPDATE uploads SET touched_at = clock_timestamp() WHERE workspace_id = $1 AND run_id = $2",
+        workspace_id,
+        run_id,
+    )
+    if touched != "UPDATE 1":
+        raise NotFound(f"The upload {run_id} is gone: it was silent for too long.")
+    if lines:
+        await connection.copy_records_to_table(
+            "audience",
+            columns=["workspace_id", "run_id", "line", "channel_id", "recipient", "variables"],
+            records=[(workspace_id, run_id, *line) for line in lines],
+        )
+    if rejects:
+        await connection.copy_records_to_table(
+            "run_rejects",
+            columns=["workspace_id", "run_id", "line", "recipient", "code", "reason"],
+            records=[(workspace_id, run_id, *reject) for reject in rejects],
+        )
+
+
+async def take_staged(
+    connection: Connection, workspace_id: WorkspaceId, run_id: RunId, after_line: int, limit: int
+) -> list[StagedLine]:
+    """Takes lines out of an upload again, in order, so that they can be staged in another form."""
+    rows = await connection.fetch(
+        f"{_TAKE_STAGED} RETURNING line, channel_id, recipient, variables", workspace_id, run_id, after_line, limit
+    )
+    return sorted(StagedLine(*row) for row in rows)
+
+
+async def close_upload(connection: Connection, workspace_id: WorkspaceId, run_id: RunId) -> None:
+    """The upload becomes a run's audience. Raises NotFound when it was swept away."""
+    closed = await connection.execute(
+        "DELETE FROM uploads WHERE workspace_id = $1 AND run_id = $2", workspace_id, run_id
+    )
+    if closed != "DELETE 1":
+        raise NotFound(f"The upload {run_id} is gone: it was silent for too long.")
+
+
+async def discard_upload(connection: Connection, workspace_id: WorkspaceId, run_id: RunId) -> None:
+    """Removes an upload and its lines, in steps; an interrupted removal is finished by the next. Not in a transaction.
+
+    Its row goes last, so that what is left over can still be found. Does nothing to an upload that became a run.
+    """
+    for lines in ("audience", "run_rejects"):
+        while True:
+            gone = await connection.execute(
+                f"""DELETE FROM {lines} WHERE workspace_id = $1 AND run_id = $2
+                    AND EXISTS (SELECT FROM uploads WHERE workspace_id = $1 AND run_id = $2)
+                    AND line <= (SELECT max(line) FROM (SELECT line FROM {lines} WHERE workspace_id = $1 AND run_id = $2
+                                                        ORDER BY line LIMIT {_DISCARD}) AS first)""",
+                workspace_id,
+                run_id,
+            )
+            if gone == "DELETE 0":
+                break
+    await connection.execute("DELETE FROM uploads WHERE workspace_id = $1 AND run_id = $2", workspace_id, run_id)
+
+
+async def silent_uploads(connection: Connection, silence: timedelta) -> list[tuple[WorkspaceId, RunId]]:
+    """Uploads that nothing was added to for so long: their process ended in the middle."""
+    rows = await connection.fetch(
+        "SELECT workspace_id, run_id FROM uploads WHERE touched_at < clock_timestamp() - $1::interval", silence
+    )
+    return [(row["workspace_id"], row["run_id"]) for row in rows]
+
+
+async def list_rejects(
+    connection: Connection, workspace_id: WorkspaceId, run_id: RunId, after_line: int, limit: int
+) -> list[RejectedLine]:
+    rows = await connection.fetch(
+        """SELECT line, recipient, code, reason FROM run_rejects
+           WHERE workspace_id = $1 AND run_id = $2 AND line > $3 ORDER BY line LIMIT $4""",
+        workspace_id,
+        run_id,
+        after_line,
+        limit,
+    )
+    return [RejectedLine(*row) for row in rows]
+
+
+# The range begins after the cursor, so that the index entries of lines taken before are not waded through.
+_TAKE_STAGED = """
+    DELETE FROM audience
+    WHERE workspace_id = $1 AND run_id = $2 AND line > $3
+      AND line <= (SELECT max(line) FROM (SELECT line FROM audience
+                                          WHERE workspace_id = $1 AND run_id = $2 AND line > $3
+                                          ORDER BY line LIMIT $4) AS next)"""
+
+_TAKE_CONTACTS = """
+    SELECT id AS position, channel_id, external_id AS recipient, nullif(attributes, '{}') AS variables
+    FROM contacts WHERE workspace_id = $1 AND channel_id = $6 AND id > $3 ORDER BY id LIMIT $4"""
+
+# Whoever is in the run already, from an earlier chunk or an earlier line of this one, is a duplicate.
+_MOVE = """
+WITH chunk AS MATERIALIZED ({take}
+), numbered AS MATERIALIZED (
+    SELECT nextval('message_ids') AS id, c.channel_id, c.recipient, c.variables
+    FROM (SELECT * FROM chunk ORDER BY position) AS c
+), joined AS (
+    INSERT INTO run_recipients (workspace_id, run_id, channel_id, recipient, message_id)
+    SELECT $1, $2, channel_id, recipient, id FROM numbered
+    ON CONFLICT DO NOTHING
+    RETURNING message_id
+), queued AS (
+    INSERT INTO outbox (workspace_id, id, channel_id, run_id, due_at, recipient, variables)
+    SELECT $1, n.id, n.channel_id, $2, $5, n.recipient, n.variables
+    FROM numbered n JOIN joined j ON j.message_id = n.id
+    RETURNING channel_id
+), opened AS (
+    INSERT INTO streams (workspace_id, channel_id, run_id)
+    SELECT DISTINCT $1::bigint, channel_id, $2::bigint FROM queued
+    ON CONFLICT DO NOTHING
+), counted AS (
+    INSERT INTO run_deltas (workspace_id, run_id, total, duplicates)
+    SELECT $1, $2, inserted, taken - inserted
+    FROM (SELECT count(*) AS taken FROM chunk) AS c, (SELECT count(*) AS inserted FROM queued) AS q
+    WHERE taken > 0
+)
+SELECT count(*) AS taken, max(position) AS last FROM chunk
+"""
+# The planner cannot know how many rows a chunk has; a guess of few would join it to itself by nested loops, which takes
+# twenty times as long. Hashing is never slow here.
+_NO_NESTED_LOOPS = "SET LOCAL enable_nestloop = off"
+_MOVE_STAGED = _MOVE.format(take=_TAKE_STAGED + "\n    RETURNING line AS position, channel_id, recipient, variables")
+_MOVE_CONTACTS = _MOVE.format(take=_TAKE_CONTACTS)
+
+
+async def move_staged(
+    connection: Connection, workspace_id: WorkspaceId, run_id: RunId, after_line: int, limit: int, due_at: datetime
+) -> Moved:
+    """Moves the next lines into the outbox, once a recipient; counts them and opens their streams."""
+    await connection.execute(_NO_NESTED_LOOPS)
+    return Moved(
+        *await connection.fetchrow(_MOVE_STAGED, workspace_id, run_id, after_line, limit, due_at)  # type: ignore[misc]
+    )
+
+
+async def move_contacts(
+    connection: Connection,
+    workspace_id: WorkspaceId,
+    run_id: RunId,
+    channel_id: int,
+    after_id: int,
+    limit: int,
+    due_at: datetime,
+) -> Moved:
+    """As `move_staged`, from one channel's contacts, with their attributes as variables."""
+    await connection.execute(_NO_NESTED_LOOPS)
+    return Moved(
+        *await connection.fetchrow(  # type: ignore[misc]
+            _MOVE_CONTACTS, workspace_id, run_id, after_id, limit, due_at, channel_id
+        )
+    )
+
+
+async def ring_due(connection: Connection) -> None:
+    """Tells the lanes that there is something to read. Not in a hot transaction: NOTIFY commits one by one."""
+    await connection.execute("SELECT pg_notify($1, '')", DUE_BELL)

@@ -1,0 +1,33 @@
+from pombo.store import contacts
+from pombo.store.contacts import NewContact
+from pombo.store.database import Database
+from pombo.store.secrets import SecretBox
+from tests.accounts import add_account
+
+
+async def test_saving_a_contact_again_adds_to_its_attributes(database: Database, box: SecretBox) -> None:
+    account = await add_account(database, box)
+    async with database.tenant(account.workspace_id) as connection:
+        for attributes in ('{"first_name": "Ana", "city": "Faro"}', '{"city": "Porto"}'):
+            saved = await contacts.save_contacts(
+                connection, account.workspace_id, [NewContact(account.page, "7", attributes)]
+            )
+            assert saved == 1
+        rows = await connection.fetch("SELECT attributes FROM contacts")
+
+    assert [row["attributes"] for row in rows] == ['{"city": "Porto", "first_name": "Ana"}']
+
+
+async def test_contacts_are_counted_by_channel_within_the_workspace(database: Database, box: SecretBox) -> None:
+    mine, theirs = await add_account(database, box), await add_account(database, box, "other")
+    for account in (mine, theirs):
+        async with database.tenant(account.workspace_id) as connection:
+            people = [NewContact(account.page, "1"), NewContact(account.page, "2"), NewContact(account.number, "3")]
+            await contacts.save_contacts(connection, account.workspace_id, people)
+    async with database.tenant(mine.workspace_id) as connection:
+        count = contacts.count_contacts
+        assert await count(connection, mine.workspace_id, [mine.page]) == 2
+        assert await count(connection, mine.workspace_id, [mine.page, mine.number]) == 3
+        assert await count(connection, mine.workspace_id, [theirs.page]) == 0
+        assert await contacts.has_contacts(connection, mine.workspace_id, [mine.number])
+        assert not await contacts.has_contacts(connection, mine.workspace_id, [theirs.number])
