@@ -3,7 +3,9 @@
 One process (the one that calls `start`) holds the server and stops it at the end; others get its URL.
 """
 
+import json
 import logging
+import os
 import subprocess
 import warnings
 from pathlib import Path
@@ -57,6 +59,7 @@ def start(directory: Path, extra_config: str = "") -> EmbeddedServer:
     directory = directory.expanduser().resolve()
     directory.parent.mkdir(parents=True, exist_ok=True)
     fresh = not (directory / "PG_VERSION").exists()
+    _forget_dead_holders(directory / ".handle_pids.json")
     try:
         server = get_server(directory)
         config = directory / "conf.d.pombo.conf"
@@ -77,3 +80,22 @@ def start(directory: Path, extra_config: str = "") -> EmbeddedServer:
             f"The embedded PostgreSQL in {directory} did not {'initialise' if fresh else 'start'}: {error}\n{tail}"
         ) from error
     return EmbeddedServer(server)
+
+
+def _forget_dead_holders(path: Path) -> None:
+    """The server stops with its last holder; one that was killed would keep it up for ever."""
+    try:
+        holders = json.loads(path.read_text())
+    except (FileNotFoundError, json.JSONDecodeError):
+        return
+    path.write_text(json.dumps([pid for pid in holders if _is_alive(pid)]))
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
