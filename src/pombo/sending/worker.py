@@ -35,8 +35,8 @@ POLL_S = 1.0
 _RETRY_S = 0.5
 # A stopping worker gives what is in flight this long to be answered; what is not is doubtful. With the writing of
 # outcomes it ends well within the 30 s that service managers allow.
-GRACE_S = 15.0
-WRITE_GRACE_S = 8.0
+GRACE_S = 12.0
+WRITE_GRACE_S = 6.0
 
 _decode_content = msgspec.json.Decoder(Content).decode
 
