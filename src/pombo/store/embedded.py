@@ -11,6 +11,9 @@ import warnings
 from pathlib import Path
 from types import TracebackType
 
+import psycopg
+from psycopg import sql
+
 from pombo.store.errors import DatabaseUnavailable
 
 with warnings.catch_warnings():
@@ -41,6 +44,13 @@ class EmbeddedServer:
     def __init__(self, server: PostgresServer) -> None:
         self._server = server
         self.url: str = server.get_uri()
+
+    def fresh_database(self, name: str) -> str:
+        """An empty database of that name, whatever it held before; returns its URL."""
+        with psycopg.connect(self.url, autocommit=True) as connection:
+            connection.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
+            connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+        return self.url.replace("/postgres?", f"/{name}?")
 
     def stop(self) -> None:
         self._server.cleanup()
