@@ -1,19 +1,20 @@
 """What Meta's webhooks say, as plain values. `pombo.meta.webhooks` makes them, `pombo.ingest` applies them.
 
 Times are aware datetimes in UTC. `channel` is Meta's id of the Page or the phone number. Ids and numbers come from
-outside and may be anything; the parser lets only what fits these types through.
+outside and may be anything; the parser lets only what fits these types through. They are structs and not frozen
+dataclasses because those take ten times as long to make (2.8 µs), and one is made for each status.
 """
 
-from dataclasses import dataclass
 from datetime import datetime
+
+import msgspec
 
 from pombo.domain.channels import ChannelKind
 from pombo.domain.outcomes import DeliveryState
 from pombo.domain.sendkey import SendKey
 
 
-@dataclass(frozen=True, slots=True)
-class StatusReceipt:
+class StatusReceipt(msgspec.Struct, frozen=True, gc=False):
     """One message's new state, by provider id (WhatsApp `statuses`, Messenger `delivery.mids`).
 
     `state` is ACCEPTED (Meta's "sent"), DELIVERED, READ or UNDELIVERED (Meta's "failed").
@@ -30,8 +31,7 @@ class StatusReceipt:
     error_title: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Watermark:
+class Watermark(msgspec.Struct, frozen=True, gc=False):
     """Messenger: all that was sent to `recipient` up to `until` is now in `state` (DELIVERED or READ)."""
 
     kind: ChannelKind
@@ -42,8 +42,7 @@ class Watermark:
     at: datetime
 
 
-@dataclass(frozen=True, slots=True)
-class Echo:
+class Echo(msgspec.Struct, frozen=True, gc=False):
     """Messenger's copy of what the Page sent: evidence that the attempt named by `key` was accepted."""
 
     kind: ChannelKind
@@ -54,8 +53,7 @@ class Echo:
     key: SendKey | None
 
 
-@dataclass(frozen=True, slots=True)
-class Unhandled:
+class Unhandled(msgspec.Struct, frozen=True, gc=False):
     """Understood as an event, but nothing acts on it yet; it stays in the webhook log under this name."""
 
     kind: ChannelKind
