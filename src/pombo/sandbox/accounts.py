@@ -4,7 +4,7 @@ A *channel* is a Page or a phone number. Everything is made through the manageme
 """
 
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -18,6 +18,11 @@ OBJECT_OF: dict[Kind, WebhookObject] = {"messenger": "page", "whatsapp": "whatsa
 
 PAGE_FIELDS = ("messages", "message_echoes", "messaging_postbacks", "message_deliveries", "message_reads")
 """What a Page made through the management API is subscribed to at first."""
+
+
+Rate = Annotated[float, msgspec.Meta(gt=0)]
+Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
+Milliseconds = Annotated[float, msgspec.Meta(ge=0)]
 
 
 class Usage(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -36,23 +41,23 @@ class ChannelSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
     WhatsApp: 80 messages/s and the pair limit) and a lively audience that answers fast enough for a demo.
     """
 
-    calls_per_second: float | None = 300.0
-    media_calls_per_second: float | None = 10.0
+    calls_per_second: Rate | None = 300.0
+    media_calls_per_second: Rate | None = 10.0
     """Messenger's calls with audio or video."""
-    brake_per_second: float | None = 40.0
-    messages_per_second: float | None = 80.0
+    brake_per_second: Rate | None = 40.0
+    messages_per_second: Rate | None = 80.0
     pair_limit: bool = True
-    latency_ms: float = 0.0
-    latency_jitter_ms: float = 0.0
+    latency_ms: Milliseconds = 0.0
+    latency_jitter_ms: Milliseconds = 0.0
     window: Literal["open", "closed"] = "open"
-    delivered_rate: float = 0.98
-    read_rate: float = 0.6
+    delivered_rate: Share = 0.98
+    read_rate: Share = 0.6
     """Of those delivered."""
-    sent_delay_ms: float = 20.0
-    delivered_delay_ms: float = 150.0
-    delivered_jitter_ms: float = 250.0
-    read_delay_ms: float = 500.0
-    read_jitter_ms: float = 1000.0
+    sent_delay_ms: Milliseconds = 20.0
+    delivered_delay_ms: Milliseconds = 150.0
+    delivered_jitter_ms: Milliseconds = 250.0
+    read_delay_ms: Milliseconds = 500.0
+    read_jitter_ms: Milliseconds = 1000.0
     delivery_mids: bool = True
     """Messenger may leave `mids` out of a delivery and give the watermark only."""
     app_usage: Usage | None = None

@@ -44,9 +44,10 @@ class Sandbox:
         self._management = Management(simulation)
 
     def handle(self, request: Request) -> Reply | Awaitable[Reply]:
-        if request.is_management:
-            return self._management.handle(request)
         try:
+            if request.is_management:
+                answer = self._management.handle(request)
+                return answer if isinstance(answer, Reply) else self._shielded(request, answer)
             token = self._bearer(request.authorization) if request.authorization else None
             return self._dispatch(
                 request.method, request.target, token, request.content_type, request.body, in_batch=False
@@ -54,8 +55,13 @@ class Sandbox:
         except MetaError as error:
             return error.reply()
         except Exception:
-            _log.exception("the sandbox failed to answer %r", request.target)
-            return json_reply({"error": {"message": "The sandbox failed; its log says why.", "code": 1}}, 500)
+            return _failure(request)
+
+    async def _shielded(self, request: Request, answer: Awaitable[Reply]) -> Reply:
+        try:
+            return await answer
+        except Exception:
+            return _failure(request)
 
     def _dispatch(
         self, method: bytes, target: bytes, token: str | None, content_type: bytes, body: bytes, *, in_batch: bool
@@ -176,6 +182,12 @@ class Sandbox:
                 self._bearers.clear()
             self._bearers[authorization] = token
         return token or None
+
+
+def _failure(request: Request) -> Reply:
+    """A defect of the sandbox itself; called while its exception is being handled."""
+    _log.exception("the sandbox failed to answer %r", request.target)
+    return json_reply({"error": {"message": "The sandbox failed; its log says why.", "code": 1}}, 500)
 
 
 def _refusal(channel: Channel, error: MetaError) -> Reply:

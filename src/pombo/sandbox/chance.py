@@ -16,9 +16,9 @@ class Chance:
         self.reseed(seed)
 
     def reseed(self, seed: int) -> None:
-        """Takes any integer of up to 128 bits."""
+        """Takes any integer of up to 64 bits."""
         self.seed = seed
-        self._key = seed.to_bytes(16, "big", signed=True)
+        self._key = seed.to_bytes(8, "big", signed=True)
 
     def roll(self, about: str) -> float:
         """A number in [0, 1), always the same for the same text."""

@@ -91,7 +91,8 @@ class Connection(asyncio.Protocol):
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:
-            self._refuse(400, "The sandbox does not upgrade connections.")
+            # Already answered as an ordinary request; the parser reads nothing more on this connection.
+            self.close()
         except httptools.HttpParserError as error:
             self._refuse(400, f"Not HTTP/1.1: {error}")
 

@@ -5,7 +5,7 @@ same faults whatever the timing; only `max_count` depends on the order of arriva
 from others to the same recipient by a running number.
 """
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -30,27 +30,23 @@ class Fault(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     kind: SendFault | WebhookFault
     channel: str = "all"
     recipient: str | None = None
-    rate: float = 1.0
+    rate: Annotated[float, msgspec.Meta(ge=0, le=1)] = 1.0
     when: Literal["before", "after"] = "before"
     code: int = 0
     subcode: int | None = None
-    http_status: int | None = None
+    http_status: Annotated[int, msgspec.Meta(ge=200, le=599)] | None = None
     message: str | None = None
     title: str | None = None
     is_transient: bool | None = None
-    delay_ms: float = 0.0
-    jitter_ms: float = 0.0
+    delay_ms: Annotated[float, msgspec.Meta(ge=0)] = 0.0
+    jitter_ms: Annotated[float, msgspec.Meta(ge=0)] = 0.0
     mode: Literal["close", "hang"] = "close"
     fields: list[EventName] = []
     max_count: int | None = None
 
     def __post_init__(self) -> None:
-        if not 0 <= self.rate <= 1:
-            raise ValueError("rate must be between 0 and 1")
         if self.kind == "async_failure" and self.code == 0:
             raise ValueError("async_failure needs a code")
-        if self.http_status is not None and not 100 <= self.http_status <= 599:
-            raise ValueError("http_status must be an HTTP status")
 
 
 class Installed(msgspec.Struct):

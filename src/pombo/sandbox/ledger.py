@@ -112,18 +112,6 @@ class Ledger:
     def provider_id(self, number: int) -> str:
         return f"{self._book[number].id_prefix}{number:010x}"
 
-    def number_of(self, provider_id: str) -> int | None:
-        """The message with this id, None for an id that the ledger did not give out."""
-        for prefix in _PREFIX.values():
-            rest = provider_id.removeprefix(prefix + self._era)
-            if len(rest) == 10 and rest != provider_id:
-                try:
-                    number = int(rest, 16)
-                except ValueError:
-                    return None
-                return number if number < len(self._book) else None
-        return None
-
     def acceptance_times(self, book: ChannelBook) -> list[float]:
         return [self._accepted_at[number] for number in book.numbers]
 

@@ -72,6 +72,10 @@ class PairLimit:
         self._paid_at: dict[str, float] = {}
         self._sweep_at = 10_000
 
+    def __len__(self) -> int:
+        """How many recipients are kept in mind."""
+        return len(self._paid_at)
+
     def take(self, recipient: str, now: float) -> bool:
         paid_at = self._paid_at.get(recipient, now)
         if paid_at < now:

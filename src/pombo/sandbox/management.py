@@ -5,7 +5,7 @@ Bodies are JSON; every answer is JSON; what makes no sense is a 400 with a sente
 
 import secrets
 from collections.abc import Awaitable, Callable
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 from urllib.parse import parse_qsl, quote, unquote
 
 import msgspec
@@ -41,7 +41,7 @@ class _Reset(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class _Seed(msgspec.Struct, forbid_unknown_fields=True):
-    seed: int
+    seed: Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
 
 
 class _Clock(msgspec.Struct, forbid_unknown_fields=True):

@@ -111,18 +111,9 @@ _template_ids = itertools.count(1_000_000_000_000_001)
 def settings_from(base: ChannelSettings, changes: dict[str, Any]) -> ChannelSettings:
     """Raises BadRequestError for a name or a value that does not fit."""
     try:
-        settings = msgspec.convert({**msgspec.structs.asdict(base), **changes}, ChannelSettings)
+        return msgspec.convert({**msgspec.structs.asdict(base), **changes}, ChannelSettings)
     except msgspec.ValidationError as error:
         raise BadRequestError(f"settings: {error}") from error
-    for rate in (
-        settings.calls_per_second,
-        settings.media_calls_per_second,
-        settings.brake_per_second,
-        settings.messages_per_second,
-    ):
-        if rate is not None and rate <= 0:
-            raise BadRequestError("settings: a rate must be above 0; null switches it off")
-    return settings
 
 
 class Provisioning:

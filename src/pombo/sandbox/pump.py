@@ -17,6 +17,7 @@ from collections import deque
 from collections.abc import Iterator
 from heapq import heappop, heappush
 from itertools import count
+from typing import Annotated
 
 import msgspec
 
@@ -44,11 +45,11 @@ _EVENT_MASK = (1 << _EVENT_BITS) - 1
 class PumpSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """`time_scale` shortens the pauses between retries and how long they go on. Time-out: Meta wants 200 in 5 s."""
 
-    tick_ms: float = 50.0
-    max_updates: int = 1000
-    connections: int = 8
-    timeout_ms: float = 5000.0
-    time_scale: float = 1.0
+    tick_ms: Annotated[float, msgspec.Meta(gt=0)] = 50.0
+    max_updates: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 1000
+    connections: Annotated[int, msgspec.Meta(ge=1)] = 8
+    timeout_ms: Annotated[float, msgspec.Meta(gt=0)] = 5000.0
+    time_scale: Annotated[float, msgspec.Meta(ge=0)] = 1.0
 
 
 class _Post:
