@@ -139,13 +139,14 @@ class Lane:
         taken: list[Outgoing] = []
         turns = self.turns
         while len(taken) < count:
-            stream = turns.popleft()
-            queue = stream.queue
-            # Streams share the channel evenly; when only one has something, it takes all in one turn.
-            share = max(1, (count - len(taken)) // (len(turns) + 1))
-            taken.extend(queue.popleft() for _ in range(min(share, len(queue))))
-            if queue:
-                turns.append(stream)
+            # A round gives each stream an even part; what one does not use goes to the others in the next.
+            share = max(1, (count - len(taken)) // len(turns))
+            for _ in range(len(turns)):
+                stream = turns.popleft()
+                queue = stream.queue
+                taken.extend(queue.popleft() for _ in range(min(share, len(queue), count - len(taken))))
+                if queue:
+                    turns.append(stream)
         self.buffered -= count
         self.open += count
         return taken

@@ -1,0 +1,69 @@
+from pombo.sending.breaker import Breaker, BreakerState
+
+
+def opened(now: float = 0.0) -> Breaker:
+    breaker = Breaker(threshold=3, timeout_s=60.0)
+    for _ in range(3):
+        breaker.failure("connect", now)
+    return breaker
+
+
+def test_it_opens_at_the_threshold_and_tells_it_once() -> None:
+    breaker = Breaker(threshold=3, timeout_s=60.0)
+    assert [breaker.failure("connect", 0.0) for _ in range(5)] == [False, False, True, False, False]
+    assert breaker.state is BreakerState.OPEN
+    assert breaker.reason == "connect"
+
+
+def test_a_success_in_between_starts_the_count_anew() -> None:
+    breaker = Breaker(threshold=3, timeout_s=60.0)
+    for _ in range(10):
+        breaker.failure("connect", 0.0)
+        breaker.failure("connect", 0.0)
+        breaker.success()
+    assert breaker.state is BreakerState.CLOSED
+
+
+def test_open_lets_nothing_pass_until_the_timeout_then_one_probe() -> None:
+    breaker = opened()
+    assert breaker.allows(10, 59.9) == 0
+    assert breaker.wait(50.0) == 10.0
+    assert breaker.allows(10, 60.0) == 1
+    breaker.left(1)
+    assert breaker.allows(10, 60.0) == 0
+    assert breaker.wait(60.0) is None
+
+
+def test_a_probe_that_succeeds_closes_it_and_one_that_fails_opens_it_for_another_timeout() -> None:
+    breaker = opened()
+    breaker.left(breaker.allows(1, 60.0))
+    assert breaker.failure("connect", 61.0)
+    assert breaker.allows(1, 120.0) == 0
+    breaker.left(breaker.allows(1, 121.0))
+    assert breaker.success()
+    assert breaker.allows(10, 121.0) == 10
+
+
+def test_an_answer_to_what_left_before_it_opened_does_not_close_it() -> None:
+    breaker = opened()
+    assert not breaker.success()
+    assert breaker.state is BreakerState.OPEN
+
+
+def test_a_probe_that_never_left_leaves_the_place_to_the_next() -> None:
+    breaker = opened()
+    breaker.left(breaker.allows(1, 60.0))
+    breaker.undecided()
+    assert breaker.allows(10, 60.0) == 1
+
+
+def test_switched_off_it_never_opens() -> None:
+    breaker = Breaker(threshold=1, timeout_s=60.0, enabled=False)
+    assert not breaker.failure("connect", 0.0)
+    assert breaker.allows(10, 0.0) == 10
+
+
+def test_a_reset_by_hand_closes_it() -> None:
+    breaker = opened()
+    breaker.reset()
+    assert breaker.allows(10, 0.0) == 10
