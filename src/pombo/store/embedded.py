@@ -45,6 +45,13 @@ class EmbeddedServer:
         self._server = server
         self.url: str = server.get_uri()
 
+    @property
+    def pid(self) -> int:
+        """Of the postmaster."""
+        pid = self._server.get_pid()
+        assert pid is not None
+        return int(pid)
+
     def fresh_database(self, name: str) -> str:
         """An empty database of that name, whatever it held before; returns its URL."""
         with psycopg.connect(self.url, autocommit=True) as connection:

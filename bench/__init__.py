@@ -1,0 +1,1 @@
+"""Reproducible load: `make bench` (or `python -m bench --help`). Reports, never asserts."""
