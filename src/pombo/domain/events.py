@@ -2,7 +2,7 @@
 
 Times are aware datetimes in UTC. `channel` is Meta's id of the Page or the phone number. Ids and numbers come from
 outside and may be anything; the parser lets only what fits these types through. They are structs and not frozen
-dataclasses because those take ten times as long to make (2.8 µs), and one is made for each status.
+dataclasses because one is made for each status: 0.1 µs instead of 2.
 """
 
 from datetime import datetime

@@ -9,7 +9,7 @@ one message cost more than the limits below; mistakes that can be seen without a
 Three ways to render, fastest first, all with the result of the third (a property test holds them to it):
 
     constant   no markup at all
-    lookups    only `{{ column }}` and `{{ column | default: "text" }}`; 0.7 µs with two columns, where the engine takes 25
+    lookups    only `{{ column }}` and `{{ column | default: "text" }}`; 0.7 µs with two columns (the engine takes 25)
     engine     everything else
 """
 
