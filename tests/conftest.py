@@ -3,6 +3,7 @@
 import asyncio
 import itertools
 import os
+import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
@@ -26,10 +27,16 @@ def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEv
 
 
 @pytest.fixture(scope="session")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[embedded.EmbeddedServer]:
-    """The server; its template database holds the schema and the partitions."""
-    directory: Path = tmp_path_factory.mktemp("postgres") / "data"
-    with embedded.start(directory, _FAST) as running:
+def server() -> Iterator[embedded.EmbeddedServer]:
+    """The server; its template database holds the schema and the partitions.
+
+    Not in pytest's own temporary directory: every other pytest of the same user takes the rights to that one away from
+    the user that the server runs as.
+    """
+    with (
+        tempfile.TemporaryDirectory(prefix="pombo-test-") as directory,
+        embedded.start(Path(directory) / "postgres", _FAST) as running,
+    ):
         url = database_url(running, _TEMPLATE)
         asyncio.run(_execute(running.url, f"CREATE DATABASE {_TEMPLATE}"))
         schema.migrate(url)
