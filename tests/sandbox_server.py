@@ -9,8 +9,9 @@
 `SandboxHandle(base_url)` speaks just as well to a sandbox in another process.
 """
 
+import asyncio
 import itertools
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from types import TracebackType
@@ -59,6 +60,12 @@ class SandboxHandle:
         answer = await self.http.request(method, f"/sandbox/{path}", json=body, params=query or None)
         assert answer.is_success, f"{method} /sandbox/{path}: {answer.status_code} {answer.text}"
         return answer.json()
+
+    async def until(self, condition: Callable[[], Awaitable[object]]) -> None:
+        """Ask again and again until the condition holds; ten seconds are a failure."""
+        async with asyncio.timeout(10):
+            while not await condition():
+                pass
 
     # Accounts.
 

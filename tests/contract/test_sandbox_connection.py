@@ -117,11 +117,13 @@ async def test_a_caller_who_hangs_up_while_waiting_disturbs_nobody(sandbox: Sand
     await sandbox.add_faults({"kind": "latency", "delay_ms": 60_000, "max_count": 1})
     async with connected(sandbox) as caller:
         caller.send(request(page, "key-1"))
-        while not await sandbox.with_key("key-1"):
-            pass
+        await sandbox.until(lambda: sandbox.with_key("key-1"))
     assert (await sandbox.send_text(page, PSID)).status_code == 200
-    while (await sandbox.stats())["connections_open"] > 1:
-        pass
+
+    async def one_is_open() -> bool:
+        return bool((await sandbox.stats())["connections_open"] == 1)
+
+    await sandbox.until(one_is_open)
 
 
 async def test_management_requests_are_not_counted(sandbox: SandboxHandle) -> None:

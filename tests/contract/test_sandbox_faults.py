@@ -159,8 +159,7 @@ async def test_a_channel_s_own_latency_holds_acceptances_and_refusals(
 async def is_accepted_but_unanswered(sandbox: SandboxHandle, page: ChannelHandle) -> None:
     async with SandboxHandle(sandbox.base_url) as other:
         waiting = asyncio.create_task(other.send_text(page, PSID, key="key-1"))
-        while not await sandbox.with_key("key-1"):
-            assert not waiting.done()
+        await sandbox.until(lambda: sandbox.with_key("key-1"))
         assert not waiting.done()
         waiting.cancel()
         with pytest.raises(asyncio.CancelledError):

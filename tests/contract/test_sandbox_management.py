@@ -1,9 +1,13 @@
 """The management API: accounts in bulk, the handshake, time, reset, and clear words for what makes no sense."""
 
-from typing import Any
+from pathlib import Path
+from typing import Any, get_args
 
 import pytest
 
+from pombo.sandbox.accounts import ChannelSettings, Usage
+from pombo.sandbox.faults import Fault, SendFault, WebhookFault
+from pombo.sandbox.pump import PumpSettings
 from tests.sandbox_server import AppHandle, ChannelHandle, SandboxHandle
 from tests.webhook_receiver import WebhookReceiver, running_receiver
 
@@ -152,3 +156,13 @@ async def test_a_flush_gives_up_after_its_time_out(
     assert answer["done"] is False
     assert answer["webhooks"]["updates_pending"] > 0
     assert (await sandbox.call("POST", "webhooks/flush", {"hurry": True}))["done"] is True
+
+
+async def test_every_endpoint_setting_and_fault_has_its_line_in_the_docs(sandbox: SandboxHandle) -> None:
+    text = (Path(__file__).parents[2] / "docs" / "subsystems" / "sandbox.md").read_text()
+    endpoints = (await sandbox.call("GET", ""))["endpoints"]
+    named = {endpoint.split(" ")[1] for endpoint in endpoints} - {"/sandbox"}
+    for shape in (ChannelSettings, Usage, PumpSettings, Fault):
+        named |= set(shape.__struct_fields__)
+    named |= {*get_args(SendFault), *get_args(WebhookFault)}
+    assert sorted(name for name in named if name not in text) == []

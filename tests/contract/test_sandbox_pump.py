@@ -178,9 +178,13 @@ async def test_the_pauses_between_attempts_double(
 
 async def failed_posts(sandbox: SandboxHandle, count: int) -> None:
     """Wait for this many failed attempts; more are an error."""
-    while (failed := (await sandbox.stats())["webhooks"]["posts_failed"]) < count:
-        pass
-    assert failed == count
+    await sandbox.until(lambda: has_failed(sandbox, count))
+    assert (await sandbox.stats())["webhooks"]["posts_failed"] == count
+
+
+async def has_failed(sandbox: SandboxHandle, count: int) -> bool:
+    posts_failed: int = (await sandbox.stats())["webhooks"]["posts_failed"]
+    return posts_failed >= count
 
 
 async def test_nothing_is_lost_while_the_receiver_is_away(
@@ -196,8 +200,7 @@ async def test_nothing_is_lost_while_the_receiver_is_away(
         await sandbox.send_text(page, PSID, key=f"key-{number}")
         await sandbox.send_text(phone, PERSON, key=f"status-{number}")
     flushing = asyncio.create_task(sandbox.flush())
-    while not (await sandbox.stats())["webhooks"]["posts_failed"]:
-        pass
+    await sandbox.until(lambda: has_failed(sandbox, 1))
     async with running_receiver(port) as second:
         await flushing
         echoes = [event["message"]["metadata"] for event in second.events() if "message" in event]
@@ -218,8 +221,7 @@ async def test_a_receiver_that_never_answers_is_given_up_after_the_time_out(
     await sandbox.configure_pump(timeout_ms=20, tick_ms=5, time_scale=0.001)
     await sandbox.set_webhook(app, f"http://127.0.0.1:{port}/webhook")
     await sandbox.send_text(page, PSID)
-    while (await sandbox.stats())["webhooks"]["posts_failed"] < 3:
-        pass
+    await sandbox.until(lambda: has_failed(sandbox, 3))
     await sandbox.set_webhook(app, None)
     await sandbox.flush()
     assert (await sandbox.stats())["webhooks"]["updates_abandoned"] == 3
