@@ -67,7 +67,8 @@ async def test_a_retry_waits_and_keeps_its_error_and_a_doubt_leaves_every_reader
         reading = Reading(*tenant, run.run_id, *BEGINNING, 10)
         assert await outbox.read_ahead(connection, [reading], []) == []
         row = await connection.fetchrow(
-            "SELECT state, attempt, uncounted, error_code, due_at - now() > interval '29 s' AS later FROM outbox WHERE id = $1",
+            """SELECT state, attempt, uncounted, error_code, due_at - now() > interval '29 s' AS later
+               FROM outbox WHERE id = $1""",
             first,
         )
         assert tuple(row) == (b"r", 1, 1, 4, True)
