@@ -66,6 +66,7 @@ async def stage_run(
             content=content,
             channel_ids=sorted({channel for channel, _ in recipients}) or [account.number],
             source=runs.Source.STAGED,
+            audience_size=len(recipients),
             run_id=run_id,
             rejected=len(rejects or []),
         )

@@ -110,7 +110,7 @@ async def test_contacts_of_the_chosen_channels_are_expanded_with_their_attribute
     database: Database, box: SecretBox
 ) -> None:
     account = await add_account(database, box)
-    people = [NewContact(account.page, str(n), '{"first_name": "Ana"}') for n in range(1, 6)]
+    people = [NewContact(account.page, str(n), {"first_name": "Ana"}) for n in range(1, 6)]
     people += [NewContact(account.number, f"+35191000000{n}") for n in range(1, 5)]
     async with database.tenant(account.workspace_id) as connection:
         await contacts.save_contacts(connection, account.workspace_id, people)
@@ -194,16 +194,22 @@ async def test_only_an_upload_that_fell_silent_is_swept_away(database: Database,
             await audience.close_upload(connection, account.workspace_id, silent)
 
 
-async def test_staged_lines_can_be_taken_out_again_in_order(database: Database, box: SecretBox) -> None:
+async def test_staged_lines_can_be_staged_anew_in_another_form(database: Database, box: SecretBox) -> None:
     account = await add_account(database, box)
     lines = [StagedLine(n, 0, f"raw {n}", None) for n in (1, 3, 4, 8)]
-    async with database.borrow() as connection:
+    async with database.transaction() as connection:
         upload = await audience.open_upload(connection, account.workspace_id)
         await audience.stage(connection, account.workspace_id, upload, lines)
-        first = await audience.take_staged(connection, account.workspace_id, upload, 0, 3)
-        rest = await audience.take_staged(connection, account.workspace_id, upload, first[-1].line, 3)
+        first = await audience.read_staged(connection, account.workspace_id, upload, 0, 3)
+        assert first == lines[:3]
+        good, bad = (
+            [StagedLine(1, 7, "fine", None), StagedLine(4, 7, "too", None)],
+            [RejectedLine(3, "raw 3", "c", "w")],
+        )
+        await audience.replace_staged(connection, account.workspace_id, upload, first, good, bad)
 
-    assert first + rest == lines
+        assert await audience.read_staged(connection, account.workspace_id, upload, 0, 9) == [*good, lines[3]]
+        assert await audience.list_rejects(connection, account.workspace_id, upload, 0, 9) == bad
 
 
 async def test_rejects_are_listed_in_order_page_by_page(database: Database, box: SecretBox) -> None:

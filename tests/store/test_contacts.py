@@ -8,7 +8,7 @@ from tests.accounts import add_account
 async def test_saving_a_contact_again_adds_to_its_attributes(database: Database, box: SecretBox) -> None:
     account = await add_account(database, box)
     async with database.tenant(account.workspace_id) as connection:
-        for attributes in ('{"first_name": "Ana", "city": "Faro"}', '{"city": "Porto"}'):
+        for attributes in ({"first_name": "Ana", "city": "Faro"}, {"city": "Porto"}):
             saved = await contacts.save_contacts(
                 connection, account.workspace_id, [NewContact(account.page, "7", attributes)]
             )

@@ -51,6 +51,19 @@ async def test_figures_are_the_same_before_and_after_folding(database: Database,
     assert (before.settled, before.waiting, before.in_flight) == (6, 3, 0)
 
 
+async def test_until_all_are_expanded_the_total_is_what_is_still_expected(database: Database, box: SecretBox) -> None:
+    account = await add_account(database, box)
+    people = [(account.number, f"+35191000000{n}") for n in (1, 1, 2, 3)]
+    run_id = await stage_run(database, account, people)
+    expander, totals = Expander(database, chunk=2), []
+    while True:
+        found = await _figures(database, account, run_id)
+        totals.append((found.total, found.duplicates, found.waiting))
+        if not await expander.run_once():
+            break
+    assert totals == [(4, 0, 4), (3, 1, 3), (3, 1, 3), (3, 1, 3)]
+
+
 async def test_many_folders_at_once_count_every_delta_once(database: Database, box: SecretBox) -> None:
     account = await add_account(database, box)
     run_id = await _expanded_run(database, account, 1)

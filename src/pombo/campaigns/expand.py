@@ -34,7 +34,7 @@ class Expander:
             try:
                 worked = await self.run_once()
             except DatabaseUnavailable as error:
-                log.warning("expander.database_unavailable", reason=str(error))
+                log.warning("database_away", loop="expander", reason=str(error))
                 worked = False
             if not worked:
                 await self._wait(stop)

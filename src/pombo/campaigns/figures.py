@@ -23,7 +23,7 @@ class FiguresDuty:
             try:
                 await self.run_once()
             except DatabaseUnavailable as error:
-                log.warning("figures.database_unavailable", reason=str(error))
+                log.warning("database_away", loop="figures", reason=str(error))
             with suppress(TimeoutError):
                 await asyncio.wait_for(stop.wait(), _EVERY_S)
 
@@ -36,4 +36,4 @@ class FiguresDuty:
         async with self._database.transaction() as connection:
             completed = await figures.complete_runs(connection)
         for workspace_id, run_id in completed:
-            log.info("run.completed", workspace_id=workspace_id, run_id=run_id)
+            log.info("run_completed", workspace_id=workspace_id, run_id=run_id)

@@ -20,5 +20,5 @@ async def sweep_abandoned(database: Database) -> int:
         abandoned = await audience.silent_uploads(connection, _SILENCE)
         for workspace_id, run_id in abandoned:
             await audience.discard_upload(connection, workspace_id, run_id)
-            log.info("upload.swept", workspace_id=workspace_id, run_id=run_id)
+            log.info("upload_swept", workspace_id=workspace_id, run_id=run_id)
     return len(abandoned)

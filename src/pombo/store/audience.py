@@ -84,14 +84,38 @@ async def stage(
         )
 
 
-async def take_staged(
+async def read_staged(
     connection: Connection, workspace_id: WorkspaceId, run_id: RunId, after_line: int, limit: int
 ) -> list[StagedLine]:
-    """Takes lines out of an upload again, in order, so that they can be staged in another form."""
+    """An upload's lines, in order."""
     rows = await connection.fetch(
-        f"{_TAKE_STAGED} RETURNING line, channel_id, recipient, variables", workspace_id, run_id, after_line, limit
+        """SELECT line, channel_id, recipient, variables FROM audience
+           WHERE workspace_id = $1 AND run_id = $2 AND line > $3 ORDER BY line LIMIT $4""",
+        workspace_id,
+        run_id,
+        after_line,
+        limit,
     )
-    return sorted(StagedLine(*row) for row in rows)
+    return [StagedLine(*row) for row in rows]
+
+
+async def replace_staged(
+    connection: Connection,
+    workspace_id: WorkspaceId,
+    run_id: RunId,
+    former: Sequence[StagedLine],
+    lines: Sequence[StagedLine],
+    rejects: Sequence[RejectedLine],
+) -> None:
+    """Puts lines and rejects in the place of consecutive lines that were read. In a transaction; as `stage`."""
+    await connection.execute(
+        "DELETE FROM audience WHERE workspace_id = $1 AND run_id = $2 AND line BETWEEN $3 AND $4",
+        workspace_id,
+        run_id,
+        former[0].line,
+        former[-1].line,
+    )
+    await stage(connection, workspace_id, run_id, lines, rejects)
 
 
 async def close_upload(connection: Connection, workspace_id: WorkspaceId, run_id: RunId) -> None:
@@ -151,7 +175,8 @@ _TAKE_STAGED = """
     WHERE workspace_id = $1 AND run_id = $2 AND line > $3
       AND line <= (SELECT max(line) FROM (SELECT line FROM audience
                                           WHERE workspace_id = $1 AND run_id = $2 AND line > $3
-                                          ORDER BY line LIMIT $4) AS next)"""
+                                          ORDER BY line LIMIT $4) AS next)
+    RETURNING line AS position, channel_id, recipient, variables"""
 
 _TAKE_CONTACTS = """
     SELECT id AS position, channel_id, external_id AS recipient, nullif(attributes, '{}') AS variables
@@ -188,7 +213,7 @@ SELECT count(*) AS taken, max(position) AS last FROM chunk
 # The planner cannot know how many rows a chunk has; a guess of few would join it to itself by nested loops, which takes
 # twenty times as long. Hashing is never slow here.
 _NO_NESTED_LOOPS = "SET LOCAL enable_nestloop = off"
-_MOVE_STAGED = _MOVE.format(take=_TAKE_STAGED + "\n    RETURNING line AS position, channel_id, recipient, variables")
+_MOVE_STAGED = _MOVE.format(take=_TAKE_STAGED)
 _MOVE_CONTACTS = _MOVE.format(take=_TAKE_CONTACTS)
 
 

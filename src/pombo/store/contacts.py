@@ -1,7 +1,10 @@
 """Contacts: the people a channel can write to."""
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+import msgspec
 
 from pombo.domain.ids import ChannelId, WorkspaceId
 from pombo.store.database import Connection
@@ -11,8 +14,8 @@ class NewContact(NamedTuple):
     channel_id: ChannelId
     external_id: str
     """Normalised, as `pombo.domain.phones` gives it."""
-    attributes: str = "{}"
-    """A JSON object; its members are the variables of this contact's messages."""
+    attributes: Mapping[str, Any] = MappingProxyType({})
+    """The variables of this contact's messages; anything JSON can hold."""
 
 
 async def save_contacts(connection: Connection, workspace_id: WorkspaceId, contacts: Sequence[NewContact]) -> int:
@@ -25,7 +28,7 @@ async def save_contacts(connection: Connection, workspace_id: WorkspaceId, conta
         workspace_id,
         [contact.channel_id for contact in contacts],
         [contact.external_id for contact in contacts],
-        [contact.attributes for contact in contacts],
+        [msgspec.json.encode(dict(contact.attributes)).decode() for contact in contacts],
     )
     return int(done.rpartition(" ")[2])
 

@@ -35,7 +35,7 @@ class Figures:
     """Sums over one run or several. Cumulative: a read message counts in `accepted`, `delivered` and `read`."""
 
     total: int
-    """Messages queued so far; the audience without duplicates and rejects."""
+    """The audience without duplicates and rejects; until it is all expanded, without the duplicates found so far."""
     duplicates: int
     rejected: int
     accepted: int
@@ -95,6 +95,13 @@ async def run_figures(connection: Connection, workspace_id: WorkspaceId, run_id:
     return Figures(*await connection.fetchrow(_OF_RUN, workspace_id, run_id))  # type: ignore[misc]
 
 
+async def runs_by_state(connection: Connection, workspace_id: WorkspaceId) -> dict[str, int]:
+    rows = await connection.fetch(
+        "SELECT state, count(*) FROM runs WHERE workspace_id = $1 GROUP BY state ORDER BY state", workspace_id
+    )
+    return dict(rows)
+
+
 _LIST = ", ".join(_NUMBERS)
 _SUMS = ", ".join(f"coalesce(sum({name}), 0)::bigint AS {name}" for name in _NUMBERS)
 
@@ -139,7 +146,7 @@ def _figures_of(runs: str, joined: str) -> str:
     """`runs` limits totals and deltas by their run_id; `joined` limits the outbox `o` in the same way."""
     return f"""
 WITH per_run AS (
-    SELECT {_SUMS}, min(first_at) AS first_at, max(last_at) AS last_at
+    SELECT run_id, {_SUMS}, min(first_at) AS first_at, max(last_at) AS last_at
     FROM (
         SELECT run_id, {_LIST}, first_accepted_at AS first_at, last_accepted_at AS last_at
         FROM run_totals WHERE workspace_id = $1 {runs}
@@ -157,7 +164,10 @@ WITH per_run AS (
 SELECT {_SUMS}, min(first_at), max(last_at),
        coalesce(sum(greatest(1, extract(epoch FROM last_at - first_at))) FILTER (WHERE last_at IS NOT NULL), 0)::float8,
        (SELECT in_flight FROM in_flight)
-FROM per_run
+FROM (
+    SELECT {_LIST.replace("total", "greatest(total, r.audience_size - duplicates) AS total", 1)}, first_at, last_at
+    FROM per_run LEFT JOIN runs r ON r.workspace_id = $1 AND r.id = run_id AND NOT r.expanded
+) AS expected
 """
 
 

@@ -22,7 +22,7 @@ class StoredAnswer:
     request_hash: bytes
     status: int
     answer: str
-    """JSON."""
+    """JSON, as it was sent."""
 
 
 class UnderWay:

@@ -74,18 +74,20 @@ async def start_run(
     content: Content,
     channel_ids: list[ChannelId],
     source: Source,
+    audience_size: int = 0,
     run_id: RunId | None = None,
     rejected: int = 0,
     planned_at: datetime | None = None,
 ) -> RunId | None:
     """Makes a pending run; the workers see it when the transaction commits.
 
-    `run_id` is its upload's, for a staged one. Planned for now unless said otherwise; None when the campaign has a run
-    of that planned time already.
+    `audience_size` counts the recipients, duplicates included, for the figures while they are expanded. `run_id` is its
+    upload's, for a staged one. Planned for now unless said otherwise; None when the campaign has a run of that planned
+    time already.
     """
     made: RunId | None = await connection.fetchval(
-        """INSERT INTO runs (workspace_id, id, campaign_id, planned_at, source, content, channel_ids)
-           VALUES ($1, coalesce($2, nextval('runs_id_seq')), $3, coalesce($4, clock_timestamp()), $5, $6, $7)
+        """INSERT INTO runs (workspace_id, id, campaign_id, planned_at, source, content, channel_ids, audience_size)
+           VALUES ($1, coalesce($2, nextval('runs_id_seq')), $3, coalesce($4, clock_timestamp()), $5, $6, $7, $8)
            ON CONFLICT (workspace_id, campaign_id, planned_at) DO NOTHING RETURNING id""",
         workspace_id,
         run_id,
@@ -94,6 +96,7 @@ async def start_run(
         source,
         encode_content(content),
         channel_ids,
+        audience_size,
     )
     if made is not None:
         await connection.execute(

@@ -130,6 +130,8 @@ CREATE TABLE runs (
     source text NOT NULL CHECK (source IN ('staged', 'contacts')),
     content jsonb NOT NULL CHECK (jsonb_typeof(content) = 'object'),
     channel_ids bigint[] NOT NULL CHECK (cardinality(channel_ids) > 0),
+    -- Recipients accepted, duplicates included: what the figures show as the total until all are expanded.
+    audience_size bigint NOT NULL DEFAULT 0,
     -- Last line of `audience`, or last contact id, that was turned into outbox rows. Contacts are expanded channel by
     -- channel, each by its own index range; expanded_channel_id is the one at hand.
     expanded_to bigint NOT NULL DEFAULT 0,
@@ -257,7 +259,8 @@ CREATE TABLE deliveries (
     error_title text,
     PRIMARY KEY (workspace_id, id, day)
 ) PARTITION BY RANGE (day);
-CREATE INDEX deliveries_by_provider_id ON deliveries (workspace_id, channel_id, provider_id);
+-- Without the channel: while a day's partition is not analyzed yet, the planner could not tell it from the next one.
+CREATE INDEX deliveries_by_provider_id ON deliveries (workspace_id, provider_id);
 CREATE INDEX deliveries_by_recipient ON deliveries (workspace_id, channel_id, recipient, intent_at);
 
 -- Insert-only changes of a run's figures, folded into run_totals every second.
@@ -366,7 +369,7 @@ CREATE TABLE idempotency_keys (
     -- These three are null while the first request is still under way, which it is until leased_until at most.
     request_hash bytea,
     status smallint,
-    answer jsonb,
+    answer text,
     leased_until timestamptz,
     created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     PRIMARY KEY (workspace_id, key),

@@ -1,0 +1,53 @@
+"""The ASGI application: guard, then webhooks apart, then the gate, then the routes.
+
+Guard ─┬─ webhooks (their own signature check; raw, because they are many)
+       └─ Gate ── FastAPI routes
+"""
+
+from fastapi import FastAPI
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from pombo.access.keys import ApiKeys
+from pombo.api import campaigns, channels, error_map, health, metrics, queue, runs, sends, stats
+from pombo.api.body_limit import BodyLimit
+from pombo.api.gate import Gate
+from pombo.api.guard import Guard
+from pombo.api.services import Services
+from pombo.api.webhooks import PATHS
+
+_DESCRIPTION = """
+Sends campaigns on Facebook Messenger and WhatsApp. Every address but a bare `/health` wants
+`Authorization: Bearer <API key>`. Errors are `{"error": {"code", "message", "details"}}`, with stable codes.
+"""
+
+
+def create_app(services: Services) -> ASGIApp:
+    routes = FastAPI(
+        title="Pombo",
+        version=health.VERSION,
+        description=_DESCRIPTION,
+        # The pages that show the document would load scripts from elsewhere.
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+    )
+    routes.state.services = services
+    error_map.install(routes)
+    # `send` stands before `campaigns`, whose addresses hold an id in the same place.
+    for part in (health, sends, campaigns, runs, channels, queue, stats, metrics):
+        routes.include_router(part.router)
+    secret = services.settings.worker_secret
+    gate = Gate(
+        BodyLimit(routes), ApiKeys(services.database), secret.get_secret_value() if secret is not None else None
+    )
+    return Guard(gate if services.webhooks is None else _Split(services.webhooks, gate))
+
+
+class _Split:
+    def __init__(self, webhooks: ASGIApp, others: ASGIApp) -> None:
+        self._webhooks = webhooks
+        self._others = others
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        is_webhook = scope["type"] == "http" and scope["path"] in PATHS
+        await (self._webhooks if is_webhook else self._others)(scope, receive, send)

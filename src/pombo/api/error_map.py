@@ -1,0 +1,75 @@
+"""Turns what routes raise into the API's errors. What is not known here is a bug, and `guard` answers it."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+from pombo.api.errors import ApiError, database_unavailable
+from pombo.campaigns.errors import AudienceError, NobodyToSendTo
+from pombo.campaigns.reading import cleaned
+from pombo.domain.content import ContentError
+from pombo.store.errors import DatabaseUnavailable
+
+
+def install(app: FastAPI) -> None:
+    for kind, translate in _TRANSLATIONS.items():
+        app.add_exception_handler(kind, _handler(translate))
+
+
+def validation_error(errors: Sequence[Any]) -> ApiError:
+    """From pydantic's list of errors."""
+    if any(error["type"] == "json_invalid" for error in errors):
+        return ApiError("json_invalid", "The body is not valid JSON.")
+    details = [{"path": _path(error["loc"]), "message": cleaned(error["msg"])} for error in errors]
+    first = details[0]
+    where = f"'{first['path']}': " if first["path"] else ""
+    return ApiError("validation_failed", f"{where}{first['message']}.", details)
+
+
+def _path(location: Sequence[str | int]) -> str:
+    # The first part says where in the request it was: body, query, path.
+    parts = [part for part in location if part not in ("body", "query", "path", "header")]
+    return cleaned("".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in parts).removeprefix("."))
+
+
+def _of_http(error: Any) -> ApiError:
+    match error.status_code:
+        case 404:
+            return ApiError("not_found", "There is nothing at this address; /openapi.json lists what there is.")
+        case 405:
+            return ApiError("method_not_allowed", "This address does not take this method; see /openapi.json.")
+        case _:
+            # FastAPI's way of saying that it could not read the body.
+            return ApiError("json_invalid", "The body cannot be read as JSON.")
+
+
+def _of_audience(error: Any) -> ApiError:
+    details = [reject._asdict() for reject in error.rejects] if isinstance(error, NobodyToSendTo) else None
+    return ApiError(error.code, error.sentence, details or None)
+
+
+def _of_content(error: Any) -> ApiError:
+    details = [{"code": p.code, "path": p.path, "message": p.sentence} for p in error.problems]
+    return ApiError(error.code, error.sentence, details, status=422)
+
+
+_TRANSLATIONS: dict[type[Exception], Any] = {
+    ApiError: lambda error: error,
+    RequestValidationError: lambda error: validation_error(error.errors()),
+    HTTPException: _of_http,
+    AudienceError: _of_audience,
+    ContentError: _of_content,
+    DatabaseUnavailable: lambda error: database_unavailable(),
+}
+
+
+def _handler(translate: Any) -> Any:
+    async def handle(request: Request, error: Exception) -> Response:
+        translated: ApiError = translate(error)
+        return translated.response(getattr(error, "headers", None))
+
+    return handle
