@@ -24,7 +24,7 @@ class Attempt:
     started: float
     volley: int
     """Attempts that are under way together fail together: only the first of them lengthens the back-off."""
-    task: asyncio.Task[None] | None = None
+    task: asyncio.Task[tuple[Reason, str] | None] | None = None
     given_up: bool = False
 
     def give_up(self) -> None:
@@ -71,6 +71,7 @@ class Connector:
         attempt = Attempt(self._now(), self._volley)
         self.attempts.add(attempt)
         attempt.task = asyncio.get_running_loop().create_task(self._try_addresses(attempt))
+        attempt.task.add_done_callback(lambda task: self._ended(attempt, task))
 
     def succeeded(self, attempt: Attempt) -> None:
         self.attempts.discard(attempt)
@@ -86,13 +87,13 @@ class Connector:
 
     async def close(self) -> None:
         self._closed = True
-        tasks = [attempt.task for attempt in self.attempts if attempt.task is not None]
         for attempt in self.attempts:
             attempt.give_up()
-        if tasks:
+        if tasks := [attempt.task for attempt in self.attempts if attempt.task is not None]:
             await asyncio.wait(tasks)
 
-    async def _try_addresses(self, attempt: Attempt) -> None:
+    async def _try_addresses(self, attempt: Attempt) -> tuple[Reason, str] | None:
+        """Connect to the first address that answers; otherwise why not."""
         endpoint = self._endpoint
         reason, detail = Reason.RESOLVE, ""
         try:
@@ -105,19 +106,22 @@ class Connector:
                         ssl=self._ssl_context,
                         server_hostname=endpoint.host if self._ssl_context else None,
                     )
-                    return
+                    return None
                 except OSError as error:
                     endpoint.failed(address)
                     reason = Reason.TLS if isinstance(error, ssl.SSLError) else Reason.CONNECT
                     detail = f"{address}: {error}"
-        except asyncio.CancelledError:
-            if not attempt.given_up:
-                raise
-            reason = Reason.CONNECT_TIMEOUT
         except Exception as error:
             # Not only OSError (a name that cannot be encoded, say): a request waits for this, and must be told.
             detail = f"{endpoint.host}: {error}"
-        self._failed(attempt, reason, detail)
+        return reason, detail
+
+    def _ended(self, attempt: Attempt, task: asyncio.Task[tuple[Reason, str] | None]) -> None:
+        # A callback and not the task's own last step, which a task cancelled before its first never comes to.
+        if task.cancelled():
+            self._failed(attempt, Reason.CONNECT_TIMEOUT, "")
+        elif failure := task.result():
+            self._failed(attempt, *failure)
 
     def _failed(self, attempt: Attempt, reason: Reason, detail: str) -> None:
         self.attempts.discard(attempt)

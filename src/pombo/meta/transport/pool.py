@@ -92,6 +92,11 @@ class Transport:
         endpoint = self._endpoint
         return f"{'https' if endpoint.tls else 'http'}://{endpoint.host_header}{endpoint.path_prefix}"
 
+    @property
+    def closing(self) -> bool:
+        """Whether `close` has been called: no request is taken any more."""
+        return self._closing
+
     # --- life -----------------------------------------------------------------------------------------------------
 
     async def start(self) -> None:
@@ -184,10 +189,13 @@ class Transport:
     def when_free(self, callback: Callable[[], None], *, reserved: bool = False) -> None:
         """Call back once, from the loop, when a socket is free: in the order of asking, before anyone else gets it.
 
-        A callback that wants more sockets, or finds none after all, asks again. After `close` it is called at once.
+        A callback that wants more sockets, or finds none after all, asks again. `close` calls those that still wait;
+        asking after that does nothing.
         """
+        if self._closing:
+            return
         (self._reserved_waiters if reserved else self._waiters).append(callback)
-        if self._closing or self.free_sockets(reserved) > 0:
+        if self.free_sockets(reserved) > 0:
             self._loop.call_soon(self._wake)
 
     async def request(
