@@ -3,6 +3,7 @@
 import asyncio
 from dataclasses import dataclass
 
+from pombo.domain.ids import WorkspaceId
 from pombo.sending.worker import Worker, WorkerOptions
 from pombo.store.database import Database
 from pombo.store.secrets import SecretBox
@@ -28,9 +29,11 @@ class BatchReport:
         return self.accepted + self.failed + self.retried + self.uncertain
 
 
-async def process_batch(database: Database, box: SecretBox, options: WorkerOptions, count: int) -> BatchReport:
-    """Raises DatabaseUnavailable."""
-    worker, stop = Worker(database, box, options, budget=count), asyncio.Event()
+async def process_batch(
+    database: Database, box: SecretBox, options: WorkerOptions, count: int, workspace_id: WorkspaceId | None = None
+) -> BatchReport:
+    """At most `count` messages, of one workspace or of all. Raises DatabaseUnavailable."""
+    worker, stop = Worker(database, box, options, budget=count, workspace_id=workspace_id), asyncio.Event()
     task = asyncio.create_task(worker.run(stop))
     channels = 0
     try:

@@ -10,7 +10,7 @@ import msgspec
 
 from pombo.domain.channels import ChannelState
 from pombo.domain.content import Content, ContentError
-from pombo.domain.ids import WorkerId
+from pombo.domain.ids import WorkerId, WorkspaceId
 from pombo.meta.payloads import CompiledPayload, compile_payload, messages_target
 from pombo.meta.transport import RequestHead, Transport
 from pombo.sending.breaker import Breaker
@@ -60,10 +60,20 @@ class WorkerOptions:
 
 
 class Worker:
-    def __init__(self, database: Database, box: SecretBox, options: WorkerOptions, budget: int | None = None) -> None:
+    def __init__(
+        self,
+        database: Database,
+        box: SecretBox,
+        options: WorkerOptions,
+        *,
+        budget: int | None = None,
+        workspace_id: WorkspaceId | None = None,
+    ) -> None:
+        """With `budget` it sends at most so many messages, with `workspace_id` those of one workspace."""
         self._database = database
         self._box = box
         self._options = options
+        self._workspace_id = workspace_id
         self._name = f"{socket.gethostname()}:{os.getpid()}"
         self.lanes: dict[tuple[int, int], Lane] = {}
         self.saved = asyncio.Event()
@@ -221,7 +231,7 @@ class Worker:
     async def _tend(self, connection: Connection) -> None:
         while True:
             await self._beat(connection)
-            if taken := await leases.acquire(connection, self.worker_id):
+            if taken := await leases.acquire(connection, self.worker_id, self._workspace_id):
                 await self._open_lanes(connection, taken)
                 self.ring()
             await self._hand_over(connection)

@@ -75,6 +75,11 @@ async def list_channels(connection: Connection, workspace_id: WorkspaceId) -> li
     return [_channel(row) for row in rows]
 
 
+async def all_channels(connection: Connection) -> list[Channel]:
+    """Of all workspaces."""
+    return [_channel(row) for row in await connection.fetch(f"SELECT {_COLUMNS} FROM channels ORDER BY 1, 2")]
+
+
 async def get_channels(connection: Connection, keys: Collection[tuple[int, int]]) -> list[Channel]:
     """The named channels of any workspaces; missing ones are left out."""
     rows = await connection.fetch(

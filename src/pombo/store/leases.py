@@ -6,7 +6,7 @@ raises the epoch under a lock that waits for intents under way, so a former owne
 
 from typing import NamedTuple
 
-from pombo.domain.ids import WorkerId
+from pombo.domain.ids import WorkerId, WorkspaceId
 from pombo.store.database import Connection
 
 
@@ -59,8 +59,9 @@ WITH live AS (
 ), free AS (
     SELECT l.workspace_id, l.channel_id
     FROM channel_leases l
-    WHERE l.worker_id IS NULL
-       OR NOT EXISTS (SELECT FROM workers w WHERE w.id = l.worker_id AND w.expires_at > clock_timestamp())
+    WHERE (l.worker_id IS NULL
+           OR NOT EXISTS (SELECT FROM workers w WHERE w.id = l.worker_id AND w.expires_at > clock_timestamp()))
+      AND ($2::bigint IS NULL OR l.workspace_id = $2)
     ORDER BY l.workspace_id, l.channel_id
     LIMIT greatest((SELECT channels FROM share) - (SELECT count(*) FROM channel_leases WHERE worker_id = $1), 0)
     FOR UPDATE OF l SKIP LOCKED
@@ -73,9 +74,9 @@ RETURNING l.workspace_id, l.channel_id, l.epoch
 """
 
 
-async def acquire(connection: Connection, worker_id: WorkerId) -> list[Lease]:
-    """Takes free and orphaned channels up to an even share; returns the new leases."""
-    return [Lease(*row) for row in await connection.fetch(_ACQUIRE, worker_id)]
+async def acquire(connection: Connection, worker_id: WorkerId, workspace_id: WorkspaceId | None = None) -> list[Lease]:
+    """Takes free and orphaned channels (of one workspace, if named) up to an even share; returns the new leases."""
+    return [Lease(*row) for row in await connection.fetch(_ACQUIRE, worker_id, workspace_id)]
 
 
 async def surplus(connection: Connection, worker_id: WorkerId) -> int:

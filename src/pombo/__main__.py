@@ -1,0 +1,5 @@
+"""`python -m pombo` is the `pombo` command."""
+
+from pombo.run.cli import main
+
+main()

@@ -1,0 +1,78 @@
+"""`pombo api`: HTTP and the webhook receiver, on uvicorn."""
+
+import asyncio
+import contextlib
+
+import uvicorn
+
+from pombo.api.app import create_app
+from pombo.api.services import BatchReport, Services
+from pombo.api.webhooks import WebhookReceiver
+from pombo.domain.ids import WorkspaceId
+from pombo.run.lifecycle import database_when_there, stop_on_signals, stop_with_supervisor
+from pombo.run.place import Place
+from pombo.run.worker_role import worker_options
+from pombo.sending.once import process_batch
+from pombo.settings import Settings
+from pombo.store.database import Database
+from pombo.telemetry import log
+
+# Requests under way at a stop are given so long; Meta sends a webhook again that got no answer.
+_GRACE_S = 3
+# Meta opens many connections at once; a queue too short for them costs a second each.
+_BACKLOG = 2048
+
+
+async def run_api(settings: Settings, place: Place) -> int:
+    """Until a signal. The exit status: 1 when the port cannot be had. Raises SchemaError."""
+    stop = stop_on_signals()
+    async with database_when_there(place.database_url, "pombo api", stop) as database:
+        return 0 if database is None else await _serve(settings, place, database, stop)
+
+
+async def _serve(settings: Settings, place: Place, database: Database, stop: asyncio.Event) -> int:
+    options = worker_options(settings)
+
+    async def one_batch(workspace_id: WorkspaceId | None, count: int) -> BatchReport:
+        return await process_batch(database, place.box, options, count, workspace_id)
+
+    receiver = WebhookReceiver(database, place.box)
+    app = create_app(Services(database, settings, place.box, receiver, one_batch))
+    server = _Server(
+        uvicorn.Config(
+            app,
+            host=settings.host,
+            port=settings.port,
+            loop="uvloop",
+            http="httptools",
+            ws="websockets-sansio",
+            lifespan="off",
+            access_log=False,
+            log_level="warning",
+            server_header=False,
+            backlog=_BACKLOG,
+            timeout_graceful_shutdown=_GRACE_S,
+        )
+    )
+    watching = asyncio.create_task(stop_with_supervisor(stop))
+    serving = asyncio.create_task(server.serve())
+    stopped = asyncio.create_task(stop.wait())
+    try:
+        await asyncio.wait([serving, stopped], return_when=asyncio.FIRST_COMPLETED)
+        server.should_exit = True
+        await serving
+    except SystemExit:
+        # uvicorn's way of saying that it cannot listen; it has printed why.
+        return 1
+    finally:
+        stopped.cancel()
+        watching.cancel()
+        await receiver.close()
+        log.info("api_stopped")
+    return 0
+
+
+class _Server(uvicorn.Server):
+    def capture_signals(self) -> contextlib.AbstractContextManager[None]:  # type: ignore[override]
+        """Signals are the role's, so that a supervisor's end and a signal take the same way."""
+        return contextlib.nullcontext()

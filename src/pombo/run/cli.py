@@ -1,0 +1,324 @@
+"""The `pombo` command. Each subcommand's `--help` says what it does; errors are one sentence on stderr."""
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Annotated, Any, NoReturn, TypeVar
+
+import typer
+import uvloop
+
+from pombo import telemetry
+from pombo.domain.channels import DEFAULT_RATE, ChannelKind
+from pombo.run import demo as demo_role
+from pombo.run import doctor as doctor_role
+from pombo.run import send as send_role
+from pombo.run import up as up_role
+from pombo.run.api_role import run_api
+from pombo.run.place import Place, open_place
+from pombo.run.worker_role import run_worker
+from pombo.sandbox import server as sandbox_server
+from pombo.settings import Settings, SettingsError, load_settings
+from pombo.store import accounts, channels, partitions, schema
+from pombo.store.database import Database, connect
+from pombo.store.errors import StoreError
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
+channel_app = typer.Typer(no_args_is_help=True, help="Pages and WhatsApp numbers to send from.")
+key_app = typer.Typer(no_args_is_help=True, help="API keys.")
+partitions_app = typer.Typer(no_args_is_help=True, help="Day partitions of the delivery and webhook logs.")
+app.add_typer(channel_app, name="channel")
+app.add_typer(key_app, name="key")
+app.add_typer(partitions_app, name="partitions")
+
+WorkspaceOption = Annotated[str, typer.Option("--workspace", help="Name of the workspace; made when missing.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+DEFAULT_WORKSPACE = "default"
+T = TypeVar("T")
+
+
+def main() -> None:
+    """Expected errors end with one sentence and status 1; bugs with a traceback."""
+    try:
+        app()
+    except (SettingsError, StoreError, send_role.SendFailed) as error:
+        _fail(str(error))
+
+
+def _fail(sentence: str) -> NoReturn:
+    typer.secho(sentence, err=True, fg="red")
+    raise SystemExit(1)
+
+
+def _prepare(role: str) -> Settings:
+    settings = load_settings()
+    telemetry.configure(settings.log_level, role)
+    return settings
+
+
+def _run(coroutine: Coroutine[Any, Any, int | None]) -> None:
+    code = uvloop.run(coroutine)
+    if code:
+        raise SystemExit(code)
+
+
+# --- roles --------------------------------------------------------------------------------------------------------
+
+
+@app.command()
+def up(
+    workers: Annotated[int | None, typer.Option(help="Worker processes; one per core unless given.")] = None,
+    sandbox: Annotated[bool, typer.Option("--sandbox", help="Also run Meta's simulator, and send to it.")] = False,
+) -> None:
+    """Run everything: database (unless DATABASE_URL names one), API, workers."""
+    settings = _prepare("up")
+    up_role.run(settings, workers, sandbox)
+
+
+@app.command()
+def api() -> None:
+    """Run the API and the webhook receiver."""
+    settings = _prepare("api")
+    with open_place(settings) as place:
+        _run(run_api(settings, place))
+
+
+@app.command()
+def worker() -> None:
+    """Run one worker: it sends for its share of the channels."""
+    settings = _prepare("worker")
+    with open_place(settings) as place:
+        _run(run_worker(settings, place))
+
+
+@app.command()
+def sandbox(
+    port: Annotated[int, typer.Option(help="Port to listen on.")] = 3200,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+) -> None:
+    """Run the simulator of Meta's APIs."""
+    _prepare("sandbox")
+    try:
+        sandbox_server.serve(host, port, on_ready=lambda url: typer.echo(f"Sandbox listens at {url}", err=True))
+    except OSError as error:
+        _fail(f"The sandbox cannot listen on {host}:{port}: {error.strerror}. `--port` takes another one.")
+
+
+@app.command()
+def demo(
+    once: Annotated[bool, typer.Option("--once", help="End by itself; status 0 only if every figure agrees.")] = False,
+    contacts: Annotated[int, typer.Option(min=10, help="How many contacts to make and send to.")] = 10_000,
+    seed: Annotated[int, typer.Option(help="Seed of the sandbox's faults.")] = 1,
+) -> None:
+    """See it work: sandbox, workspace, 10,000 contacts, a campaign to all of them."""
+    settings = _prepare("demo")
+    raise SystemExit(demo_role.run(settings, once=once, contacts=contacts, seed=seed))
+
+
+@app.command()
+def migrate() -> None:
+    """Bring the database to this Pombo's schema, and make the next days' partitions."""
+    settings = _prepare("migrate")
+    with open_place(settings) as place:
+        schema.migrate(place.database_url)
+        made = asyncio.run(partitions.create(place.database_url, settings.partition_days_ahead))
+    typer.echo(f"Schema {schema.known_version()}; {len(made)} partitions made.")
+
+
+@app.command()
+def doctor(as_json: JsonOption = False) -> None:
+    """Check configuration, database, clock, channels' tokens and whether anything would be sent."""
+    settings = _prepare("doctor")
+    with open_place(settings) as place:
+        _run(doctor_role.run(settings, place, as_json=as_json))
+
+
+# --- accounts -----------------------------------------------------------------------------------------------------
+
+
+@channel_app.command("add")
+def channel_add(
+    kind: ChannelKind,
+    external_id: Annotated[str, typer.Option(help="Meta's id of the Page or the phone number.")],
+    name: Annotated[str, typer.Option(help="What to call it.")],
+    token: Annotated[str, typer.Option(help="Page access token, or WhatsApp system user token.")],
+    app_secret: Annotated[str, typer.Option(help="App secret of the Meta app, which signs its webhooks.")],
+    verify_token: Annotated[str | None, typer.Option(help="Webhook verify token; made up unless given.")] = None,
+    waba_id: Annotated[str | None, typer.Option(help="WhatsApp Business Account id.")] = None,
+    rate: Annotated[
+        float | None, typer.Option(min=0.01, help="Messages per second; Meta's limit unless given.")
+    ] = None,
+    workspace: WorkspaceOption = DEFAULT_WORKSPACE,
+    as_json: JsonOption = False,
+) -> None:
+    """Add a channel, or replace the token and settings of the one there (which starts it again)."""
+    settings = _prepare("cli")
+    for what, value in (("--external-id", external_id), ("--name", name), ("--token", token)):
+        if not value.strip() or not value.isprintable():
+            _fail(f"{what} is empty or has characters that cannot be printed.")
+    if not external_id.isascii() or not external_id.isalnum():
+        _fail("--external-id is the id that Meta shows for the Page or phone number: letters and digits only.")
+    if len(app_secret) < 8:
+        _fail("--app-secret is too short to be one: Meta shows it under App settings, Basic.")
+
+    async def add(place: Place, database: Database) -> dict[str, Any]:
+        async with database.transaction() as connection:
+            workspace_id = await accounts.ensure_workspace(connection, workspace)
+            meta_app = await accounts.ensure_app(
+                connection, place.box, workspace_id, f"{kind} app", app_secret, verify_token
+            )
+            channel_id = await channels.save_channel(
+                connection,
+                place.box,
+                workspace_id=workspace_id,
+                kind=kind,
+                external_id=external_id,
+                name=name,
+                app_id=meta_app.id,
+                token=token,
+                rate_per_second=rate or settings.rate_limit_per_page or DEFAULT_RATE[kind],
+                waba_id=waba_id,
+            )
+            found = await channels.find_channel(connection, workspace_id, str(channel_id))
+        return {
+            "id": channel_id,
+            "kind": kind.value,
+            "externalId": external_id,
+            "name": name,
+            "ratePerSecond": found.rate_per_second,
+            "verifyToken": meta_app.verify_token,
+            "webhookPath": "/webhook" if kind is ChannelKind.MESSENGER else "/api/webhooks/whatsapp/status",
+        }
+
+    added = _with_database(settings, add)
+    if as_json:
+        typer.echo(json.dumps(added))
+        return
+    typer.echo(f"Channel {added['id']} ({name}) sends at up to {added['ratePerSecond']:g} messages/s.")
+    typer.echo(f"In Meta's dashboard: webhook https://<your host>{added['webhookPath']}, token {added['verifyToken']}")
+
+
+@channel_app.command("list")
+def channel_list(workspace: WorkspaceOption = DEFAULT_WORKSPACE, as_json: JsonOption = False) -> None:
+    """List the channels and their states."""
+
+    async def fetch(place: Place, database: Database) -> list[dict[str, Any]]:
+        async with database.borrow() as connection:
+            workspace_id = await accounts.ensure_workspace(connection, workspace)
+            return [
+                {
+                    "id": c.id,
+                    "kind": c.kind.value,
+                    "externalId": c.external_id,
+                    "name": c.name,
+                    "ratePerSecond": c.rate_per_second,
+                    "state": c.state.value,
+                    "reason": c.stop_reason,
+                }
+                for c in await channels.list_channels(connection, workspace_id)
+            ]
+
+    found = _with_database(_prepare("cli"), fetch)
+    if as_json:
+        typer.echo(json.dumps(found))
+        return
+    for c in found:
+        reason = f"  {c['reason']}" if c["reason"] else ""
+        typer.echo(f"{c['id']:>4}  {c['kind']:<9}  {c['externalId']:<18}  {c['state']:<7}  {c['name']}{reason}")
+    if not found:
+        typer.echo("No channels yet: `pombo channel add --help`.")
+
+
+@key_app.command("create")
+def key_create(
+    name: Annotated[str, typer.Option(help="What the key is for.")],
+    workspace: WorkspaceOption = DEFAULT_WORKSPACE,
+    as_json: JsonOption = False,
+) -> None:
+    """Make an API key and print it, for the only time."""
+
+    async def create(place: Place, database: Database) -> str:
+        async with database.transaction() as connection:
+            workspace_id = await accounts.ensure_workspace(connection, workspace)
+            return await accounts.create_api_key(connection, workspace_id, name)
+
+    key = _with_database(_prepare("cli"), create)
+    typer.echo(json.dumps({"name": name, "key": key}) if as_json else key)
+
+
+@app.command()
+def send(
+    channel: Annotated[str, typer.Option(help="Channel: our id, Meta's id, or its name.")],
+    recipients: Annotated[
+        typer.FileBinaryRead, typer.Option(help="CSV file with a header and a column `recipient`, or - for stdin.")
+    ],
+    text: Annotated[str, typer.Option(help="The message; {{ column }} takes a column's value.")],
+    wait: Annotated[bool, typer.Option("--wait", help="Show progress; status 0 only if all were accepted.")] = False,
+    as_json: JsonOption = False,
+    name: Annotated[str, typer.Option(help="Name of the campaign.")] = "pombo send",
+    workspace: WorkspaceOption = DEFAULT_WORKSPACE,
+) -> None:
+    """Send a text to the recipients of a CSV file."""
+    request = send_role.SendRequest(workspace, channel, recipients, text, name, wait=wait, as_json=as_json)
+
+    async def submit(place: Place, database: Database) -> int:
+        return await send_role.run(place, database, request)
+
+    code = _with_database(_prepare("cli"), submit)
+    if code:
+        raise SystemExit(code)
+
+
+# --- partitions ---------------------------------------------------------------------------------------------------
+
+
+@partitions_app.command("create")
+def partitions_create(days: Annotated[int, typer.Argument(min=0, max=3650, help="Days ahead.")] = 30) -> None:
+    """Make the partitions of the next days."""
+    with open_place(_prepare("cli")) as place:
+        made = asyncio.run(partitions.create(place.database_url, days))
+    typer.echo("\n".join(made) or "Nothing to make.")
+
+
+@partitions_app.command("drop")
+def partitions_drop(days: Annotated[int, typer.Argument(min=1, help="Days to keep.")] = 7) -> None:
+    """Drop the partitions that are older than so many days."""
+    with open_place(_prepare("cli")) as place:
+        gone = asyncio.run(partitions.drop(place.database_url, days))
+    typer.echo("\n".join(gone) or "Nothing to drop.")
+
+
+@partitions_app.command("report")
+def partitions_report(as_json: JsonOption = False) -> None:
+    """Show the partitions, their rows (estimated) and sizes."""
+
+    async def fetch(url: str) -> list[partitions.Partition]:
+        connection = await connect(url, "pombo_owner")
+        try:
+            return await partitions.report(connection)
+        finally:
+            await connection.close()
+
+    with open_place(_prepare("cli")) as place:
+        found = asyncio.run(fetch(place.database_url))
+    if as_json:
+        rows = [
+            {"table": p.table, "name": p.name, "day": p.day.isoformat(), "rows": p.row_estimate, "bytes": p.total_bytes}
+            for p in found
+        ]
+        typer.echo(json.dumps(rows))
+        return
+    for p in found:
+        typer.echo(f"{p.name:<22} {p.day}  {p.row_estimate:>12,} rows  {p.total_bytes / 1e6:>10,.1f} MB")
+
+
+def _with_database(settings: Settings, work: Callable[[Place, Database], Awaitable[T]]) -> T:
+    """Runs `work(place, database)` on a migrated database."""
+
+    async def go(place: Place) -> T:
+        async with Database.open(place.database_url, "pombo cli", app_size=2, worker_size=4) as database:
+            return await work(place, database)
+
+    with open_place(settings) as place:
+        up_role.migrate_embedded(settings, place)
+        return uvloop.run(go(place))

@@ -1,0 +1,54 @@
+"""`pombo up`: the place is opened, migrated and kept in partitions, then the roles run under a supervisor."""
+
+import asyncio
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import typer
+import uvloop
+
+from pombo.run.lifecycle import stop_on_signals
+from pombo.run.place import Place, open_place
+from pombo.run.supervisor import Role, Supervisor
+from pombo.settings import Settings
+from pombo.store import partitions, schema
+
+SANDBOX_PORT = 3200
+
+
+def migrate_embedded(settings: Settings, place: Place) -> None:
+    """The embedded database follows this Pombo by itself; a server of one's own waits for `pombo migrate`."""
+    if settings.external_database_url() is None:
+        schema.migrate(place.database_url)
+        asyncio.run(partitions.create(place.database_url, settings.partition_days_ahead))
+
+
+def roles(settings: Settings, workers: int | None, sandbox: bool) -> list[Role]:
+    """In the order in which they stop."""
+    found = [Role("worker", count=workers or os.cpu_count() or 1), Role("api")]
+    if sandbox:
+        found.append(Role("sandbox", ("--port", str(SANDBOX_PORT))))
+    return found
+
+
+@contextmanager
+def prepared(settings: Settings) -> Iterator[Place]:
+    with open_place(settings) as place:
+        migrate_embedded(settings, place)
+        yield place
+
+
+def run(settings: Settings, workers: int | None, sandbox: bool) -> None:
+    with prepared(settings) as place:
+        environment = place.environment()
+        if sandbox:
+            environment["GRAPH_API_URL"] = f"http://127.0.0.1:{SANDBOX_PORT}"
+        supervisor = Supervisor(roles(settings, workers, sandbox), environment)
+
+        async def supervise() -> None:
+            stop = stop_on_signals()
+            typer.echo(f"Pombo starts: API at http://{settings.host}:{settings.port}, Ctrl-C stops.", err=True)
+            await supervisor.run(stop)
+
+        uvloop.run(supervise())

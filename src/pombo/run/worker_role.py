@@ -1,0 +1,93 @@
+"""`pombo worker`: sends, expands audiences, applies webhooks, keeps figures and tends the tables."""
+
+import asyncio
+import contextlib
+
+from pombo.campaigns.expand import Expander
+from pombo.campaigns.figures import FiguresDuty
+from pombo.ingest.ingester import Ingester
+from pombo.run.lifecycle import database_when_there, stop_on_signals, stop_with_supervisor
+from pombo.run.place import Place
+from pombo.sending.worker import Worker, WorkerOptions
+from pombo.settings import Settings
+from pombo.store.database import Database
+from pombo.store.errors import DatabaseUnavailable
+from pombo.telemetry import log
+from pombo.upkeep.schedule import Upkeep
+
+_RETRY_S = 0.5
+
+
+def worker_options(settings: Settings) -> WorkerOptions:
+    return WorkerOptions(
+        graph_api_url=settings.graph_api_url,
+        graph_api_version=settings.graph_api_version,
+        concurrency=settings.worker_concurrency,
+        max_sockets=settings.max_sockets,
+        attempts=settings.send_attempts,
+        answer_timeout_s=settings.answer_timeout_s,
+        lease_s=settings.lease_s,
+        breaker_enabled=settings.circuit_breaker_enabled,
+        breaker_threshold=settings.circuit_breaker_threshold,
+        breaker_timeout_s=settings.circuit_breaker_timeout_ms / 1000,
+        outcome_batch=settings.log_batch_size,
+        outcome_linger_s=settings.log_batch_interval_ms / 1000,
+    )
+
+
+async def run_worker(settings: Settings, place: Place) -> None:
+    """Until a signal. Raises SchemaError."""
+    stop = stop_on_signals()
+    async with database_when_there(place.database_url, "pombo worker", stop) as database:
+        if database is None:
+            return
+        await _work(settings, place, database, stop)
+
+
+async def _work(settings: Settings, place: Place, database: Database, stop: asyncio.Event) -> None:
+    worker = Worker(database, place.box, worker_options(settings))
+    expander, ingester = Expander(database), Ingester(database)
+    bells = {
+        "pombo_due": lambda _: worker.ring(),
+        "pombo_channels": lambda _: worker.ring(),
+        "pombo_runs": lambda _: expander.bell.set(),
+        "pombo_webhooks": lambda _: ingester.bell.set(),
+    }
+
+    async def listen() -> None:
+        # Bells only save waiting for the next poll, so that losing them loses nothing.
+        while not stop.is_set():
+            with contextlib.suppress(DatabaseUnavailable):
+                async with database.listen(bells) as connection:
+                    while not stop.is_set() and not connection.is_closed():
+                        await asyncio.sleep(_RETRY_S)
+            await asyncio.sleep(_RETRY_S)
+
+    helpers = [
+        asyncio.create_task(listen(), name="bells"),
+        asyncio.create_task(stop_with_supervisor(stop), name="supervisor"),
+    ]
+    duties = [
+        asyncio.create_task(worker.run(stop), name="sending"),
+        asyncio.create_task(expander.run(stop), name="expander"),
+        asyncio.create_task(ingester.run(stop), name="ingest"),
+        asyncio.create_task(FiguresDuty(database).run(stop), name="figures"),
+        asyncio.create_task(
+            Upkeep(
+                database,
+                retention_days=settings.log_retention_days,
+                partition_days_ahead=settings.partition_days_ahead,
+            ).run(stop),
+            name="upkeep",
+        ),
+    ]
+    try:
+        done, _ = await asyncio.wait(duties, return_when=asyncio.FIRST_EXCEPTION)
+        for task in done:
+            task.result()
+    finally:
+        stop.set()
+        for task in helpers:
+            task.cancel()
+        ended = await asyncio.gather(*duties, *helpers, return_exceptions=True)
+        log.info("worker_stopped", failed=sum(isinstance(end, Exception) for end in ended))
