@@ -51,14 +51,13 @@ async def catch_up(connection: Connection, given: list[Receipt], marks: list[Wat
 
 
 async def apply_pending(connection: Connection, *messages: Message) -> None:
-    async with connection.transaction():
-        await receipts.apply_pending(
-            connection,
-            [message.workspace_id for message in messages],
-            [message.channel_id for message in messages],
-            [message.id for message in messages],
-            [message.provider_id for message in messages],
-        )
+    await receipts.apply_pending(
+        connection,
+        [message.workspace_id for message in messages],
+        [message.channel_id for message in messages],
+        [message.id for message in messages],
+        [message.provider_id for message in messages],
+    )
 
 
 def just_after(message: Message, seconds: float = 1) -> datetime:
