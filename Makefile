@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 PYTEST_WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint types contracts check format bench lock clean
+.PHONY: help setup demo test chaos lint types contracts check format bench lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -26,6 +26,9 @@ demo: setup ## Start everything, send a campaign to 10,000 sandbox contacts (ONC
 
 test: setup ## Run all tests (about two minutes, nothing needs to be installed or running)
 	@$(BIN)/python -m pytest -n $(PYTEST_WORKERS) --dist loadfile
+
+chaos: setup ## Stop and start at 20 moments while sending (several minutes; POMBO_SEED chooses the moments)
+	@POMBO_STOPS=20 $(BIN)/python -m pytest tests/e2e/test_stop_and_start.py
 
 lint: setup ## Check style
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
