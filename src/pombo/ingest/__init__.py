@@ -1,0 +1,25 @@
+"""Applies queued webhooks: what Meta says became of the messages that were sent.
+
+    webhook_queue ─take─▶ parse ─▶ gather ─▶ (1) settle evidence, move receipts, keep the rest ─▶ commit
+                                             (2) look again at what was kept                    ─▶ commit
+                  ◀──────────────────────────────────────────────────────── finish ─▶ commit
+
+One transaction holds the queue's rows locked from `take` to `finish`, while two others apply them. Any number of
+workers may run this; each takes what the others do not hold.
+
+Invariants
+- Everything applied is a maximum of states or a minimum of times, counted by the rows that moved, so applying a
+  webhook twice, late, or in another order changes nothing. That is what makes three commits as good as one.
+- A body signed with an app's secret reaches only that app's channels in that app's workspace.
+- A receipt that matches no message is kept (`pending_receipts`, `watermarks`), committed, and only then looked for
+  again. `pombo.store.receipts` explains the race this ends.
+
+What happens when
+- the worker dies: its locks go with it, and another takes the same rows at once.
+- the database is away: nothing is finished; all of it is taken again later.
+- two workers deadlock: the batch is applied again from the start.
+- a body is not readable: out of the queue, into `webhook_errors`; its bytes stay in the log.
+- applying fails unexpectedly: the batch is applied one webhook at a time, so that only the bad one stays. It is tried
+  again after 2, 4, 8 and 16 s, then given up like an unreadable one.
+- ids, channels or recipients are nobody's here: the receipts wait in `pending_receipts` until upkeep sweeps them.
+"""

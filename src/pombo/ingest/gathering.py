@@ -1,0 +1,102 @@
+"""Sorts the events of a batch by what is done with them."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple, assert_never
+
+from pombo.domain.events import Echo, StatusReceipt, Unhandled, Watermark, WebhookEvent
+from pombo.domain.outcomes import DeliveryState
+from pombo.domain.sendkey import SendKey
+from pombo.store.receipts import Receipt
+from pombo.store.receipts import Watermark as MarkedRecipient
+from pombo.store.settlement import Evidence
+from pombo.store.webhooks import ChannelName, QueuedWebhook
+
+ReadWebhook = tuple[QueuedWebhook, list[WebhookEvent]]
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """What a batch says, by channels of ours."""
+
+    evidence: dict[tuple[int, int, str], Evidence] = field(default_factory=dict)
+    """One per (workspace, message id, provider id): two ids for one message are two witnesses, of a double send."""
+    receipts: list[Receipt] = field(default_factory=list)
+    watermarks: list[MarkedRecipient] = field(default_factory=list)
+
+    def waves(self) -> list[list[Evidence]]:
+        """The evidence in as few parts as can be with each message at most once in a part."""
+        waves: list[dict[tuple[int, int], Evidence]] = []
+        for (workspace_id, message_id, _), evidence in self.evidence.items():
+            message = workspace_id, message_id
+            wave = next((wave for wave in waves if message not in wave), None)
+            if wave is None:
+                wave = {}
+                waves.append(wave)
+            wave[message] = evidence
+        return [list(wave.values()) for wave in waves]
+
+
+class Place(NamedTuple):
+    """A channel of ours."""
+
+    workspace_id: int
+    channel_id: int
+
+
+def name_channel(webhook: QueuedWebhook, event: WebhookEvent) -> ChannelName:
+    """What the event calls its channel, under the app that signed."""
+    assert webhook.app_id is not None
+    return ChannelName(webhook.workspace_id, webhook.app_id, event.kind, event.channel)
+
+
+def channel_names(batch: Iterable[ReadWebhook]) -> list[ChannelName]:
+    return list({name_channel(webhook, event) for webhook, events in batch for event in events})
+
+
+def gather(batch: Sequence[ReadWebhook], channels: Mapping[ChannelName, int]) -> Findings:
+    """Events of channels that are not in `channels` are left out."""
+    findings = Findings()
+    for webhook, events in batch:
+        for event in events:
+            channel_id = channels.get(name_channel(webhook, event))
+            if channel_id is not None:
+                _sort(findings, Place(webhook.workspace_id, channel_id), event)
+    return findings
+
+
+def _sort(findings: Findings, place: Place, event: WebhookEvent) -> None:
+    match event:
+        case StatusReceipt():
+            if event.key is not None:
+                _witness(findings, place, event.key, event)
+            # That Meta accepted it is known from the answer, or from the key above.
+            if event.state.rank > DeliveryState.ACCEPTED.rank:
+                findings.receipts.append(_receipt(place, event))
+        case Echo():
+            if event.key is not None:
+                _witness(findings, place, event.key, event)
+        case Watermark():
+            findings.watermarks.append(MarkedRecipient(*place, event.recipient, event.state.rank, event.until))
+        case Unhandled():
+            pass
+        case _:
+            assert_never(event)
+
+
+def _witness(findings: Findings, place: Place, key: SendKey, event: StatusReceipt | Echo) -> None:
+    evidence = Evidence(*place, key.message_id, key.attempt, key.day, event.provider_id, event.at)
+    findings.evidence.setdefault((place.workspace_id, key.message_id, event.provider_id), evidence)
+
+
+def _receipt(place: Place, event: StatusReceipt) -> Receipt:
+    return Receipt(
+        *place,
+        event.provider_id,
+        event.state.rank,
+        event.at,
+        event.error_code,
+        event.error_title,
+        event.key and event.key.message_id,
+        event.key and event.key.day,
+    )
