@@ -99,11 +99,9 @@ class Connection(asyncio.BaseProtocol):
         self._pool.opened(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        if self.closed:
-            self._pool.gone()
-            return
-        self._closed_by_peer(str(exc) if exc else "")
-        self._pool.gone()
+        if not self.closed:
+            self._closed_by_peer(str(exc) if exc else "")
+        self._pool.gone(self)
 
     def eof_received(self) -> None:
         if self.closed:

@@ -82,7 +82,7 @@ class Transport:
         self._counters = Counters()
         self._closing = False
         # Connections let go of whose sockets the loop has yet to close.
-        self._going = 0
+        self._going: set[Connection] = set()
         self._all_gone = asyncio.Event()
         self._drained = asyncio.Event()
         self.read_buffer = memoryview(bytearray(_READ_BUFFER_BYTES))
@@ -281,9 +281,9 @@ class Transport:
     def opened(self, connection: Connection) -> None:
         attempt = connection.attempt
         if attempt.given_up:
-            # It ran out of time in this very moment, and its request is being told so.
+            # It ran out of time in this very moment, and its request is being told so. (Not `_going`, since the loop
+            # does not report the end of a connection whose making was cancelled.)
             connection.closed = True
-            self._going += 1
             connection.transport.abort()
             return
         self._connector.succeeded(attempt)
@@ -335,13 +335,13 @@ class Transport:
         counters.first_requests += connection.requests > 0
         counters.bytes_sent += connection.bytes_sent
         counters.bytes_received += connection.bytes_received
-        self._going += 1
+        self._going.add(connection)
         connection.transport.abort()
         if self._closing and not self._open:
             self._drained.set()
 
-    def gone(self) -> None:
-        self._going -= 1
+    def gone(self, connection: Connection) -> None:
+        self._going.discard(connection)
         if not self._going:
             self._all_gone.set()
 
