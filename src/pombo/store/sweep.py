@@ -1,0 +1,37 @@
+"""Rows that are of no use after some time, deleted in short statements, so that none is long near the outbox.
+
+The tables of the logs are not among them: their partitions are dropped whole.
+"""
+
+from datetime import timedelta
+from typing import Literal
+
+from pombo.store.database import Connection
+
+# Rows of one statement: some 20 ms.
+CHUNK = 5000
+
+_STALE = {
+    "pending_receipts": "received_at < clock_timestamp() - $1::interval",
+    "watermarks": "received_at < clock_timestamp() - $1::interval",
+    "webhook_errors": "at < clock_timestamp() - $1::interval",
+    # What it had in flight must have been adopted.
+    "workers": """expires_at < clock_timestamp() - $1::interval
+                  AND NOT EXISTS (SELECT FROM intents i WHERE i.worker_id = workers.id)""",
+}
+SweptTable = Literal["pending_receipts", "watermarks", "webhook_errors", "workers"]
+
+
+async def sweep(connection: Connection, table: SweptTable, age: timedelta) -> int:
+    """Deletes the rows older than `age`, each chunk in a commit of its own; returns how many."""
+    stale = _STALE[table]
+    statement = f"""
+        DELETE FROM {table}
+        WHERE ctid = ANY (ARRAY(SELECT ctid FROM {table} WHERE {stale} LIMIT {CHUNK})) AND {stale}
+    """
+    swept = 0
+    while True:
+        deleted = int((await connection.execute(statement, age)).removeprefix("DELETE "))
+        swept += deleted
+        if deleted < CHUNK:
+            return swept
