@@ -43,6 +43,20 @@ async def test_a_detach_that_was_interrupted_is_finished_by_the_next_round(datab
     assert name in await partitions.drop(url, retention_days=0)
 
 
+async def test_a_partition_that_was_detached_but_not_dropped_is_dropped_by_the_next_round(
+    database: Database, url: str
+) -> None:
+    async with database.borrow() as connection:
+        name = next(p.name for p in await partitions.report(connection) if p.table == "deliveries")
+    owner = await connect(url, "pombo_owner")
+    await owner.execute(f"ALTER TABLE deliveries DETACH PARTITION {name}")
+
+    await partitions.drop(url, retention_days=0)
+
+    assert await owner.fetchval("SELECT to_regclass($1)", name) is None
+    await owner.close()
+
+
 async def _open_transaction(url: str) -> Connection:
     connection = await connect(url, "pombo_worker")
     await connection.execute("SET idle_in_transaction_session_timeout = 0; BEGIN; SELECT count(*) FROM deliveries")

@@ -20,6 +20,14 @@ _LOCK_TIMEOUT = "2s"
 # Any constant shared by all Pombos ("parts" in ASCII): one process tends the partitions at a time.
 _LOCK = 0x7061727473
 
+# Left by a round that ended between detaching and dropping.
+_DETACHED = """
+SELECT c.relname FROM pg_class c
+CROSS JOIN LATERAL regexp_match(c.relname, '^(.+)_([0-9]{8})$') AS part
+WHERE c.relnamespace = 'pombo'::regnamespace AND c.relkind = 'r' AND NOT c.relispartition
+  AND part[1] = ANY ($1::text[]) AND part[2] < $2
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class Partition:
@@ -71,6 +79,8 @@ async def drop(url: str, retention_days: int) -> list[str]:
                 # A former round was interrupted half-way through its concurrent detach.
                 await connection.execute(f"ALTER TABLE {partition.table} DETACH PARTITION {partition.name} FINALIZE")
             await connection.execute(f"DROP TABLE {partition.name}")
+        for name in await connection.fetch(_DETACHED, list(PARENTS), f"{oldest:%Y%m%d}"):
+            await connection.execute(f"DROP TABLE {name['relname']}")
         return [partition.name for partition in gone]
     finally:
         await connection.close()
