@@ -75,7 +75,7 @@ WITH RECURSIVE tenant AS (
         SELECT * FROM webhook_queue q
         WHERE q.workspace_id = t.workspace_id AND q.due_at <= now()
         ORDER BY q.id
-        LIMIT greatest($1::integer / (SELECT count(*) FROM tenant), $3)
+        LIMIT greatest($1::integer / (SELECT count(workspace_id) FROM tenant), $3)
         FOR UPDATE SKIP LOCKED
     ) q
     LIMIT $1
