@@ -28,7 +28,7 @@ class Api:
     key: str
     database: Database
 
-    async def error(self, answer: httpx.Response) -> dict[str, Any]:
+    def error(self, answer: httpx.Response) -> dict[str, Any]:
         """The error of an answer, whose shape is checked."""
         body = answer.json()
         assert body.keys() == {"error"}, body

@@ -4,6 +4,8 @@ Guard ─┬─ webhooks (their own signature check; raw, because they are many)
        └─ Gate ── FastAPI routes
 """
 
+from typing import Any
+
 from fastapi import FastAPI
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -12,6 +14,7 @@ from pombo.api import campaigns, channels, error_map, health, metrics, queue, ru
 from pombo.api.body_limit import BodyLimit
 from pombo.api.gate import Gate
 from pombo.api.guard import Guard
+from pombo.api.send_document import add_send_body
 from pombo.api.services import Services
 from pombo.api.webhooks import PATHS
 
@@ -36,11 +39,19 @@ def create_app(services: Services) -> ASGIApp:
     # `send` stands before `campaigns`, whose addresses hold an id in the same place.
     for part in (health, sends, campaigns, runs, channels, queue, stats, metrics):
         routes.include_router(part.router)
+    routes.openapi = lambda: _document(routes)  # type: ignore[method-assign]
     secret = services.settings.worker_secret
     gate = Gate(
         BodyLimit(routes), ApiKeys(services.database), secret.get_secret_value() if secret is not None else None
     )
     return Guard(gate if services.webhooks is None else _Split(services.webhooks, gate))
+
+
+def _document(routes: FastAPI) -> dict[str, Any]:
+    if not routes.openapi_schema:
+        add_send_body(FastAPI.openapi(routes))
+    assert routes.openapi_schema is not None
+    return routes.openapi_schema
 
 
 class _Split:

@@ -1,4 +1,4 @@
-"""Turns what routes raise into the API's errors. What is not known here is a bug, and `guard` answers it."""
+"""Turns what routes raise into the API's errors. What is not known here is a bug, and `guard` logs it."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -8,7 +8,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from pombo.api.errors import ApiError, database_unavailable
+from pombo.api.errors import ApiError, database_unavailable, internal_error
 from pombo.campaigns.errors import AudienceError, NobodyToSendTo
 from pombo.campaigns.reading import cleaned
 from pombo.domain.content import ContentError
@@ -37,6 +37,8 @@ def _path(location: Sequence[str | int]) -> str:
 
 
 def _of_http(error: Any) -> ApiError:
+    if isinstance(error.__cause__, ApiError):
+        return error.__cause__
     match error.status_code:
         case 404:
             return ApiError("not_found", "There is nothing at this address; /openapi.json lists what there is.")
@@ -64,6 +66,7 @@ _TRANSLATIONS: dict[type[Exception], Any] = {
     AudienceError: _of_audience,
     ContentError: _of_content,
     DatabaseUnavailable: lambda error: database_unavailable(),
+    Exception: lambda error: internal_error(),
 }
 
 

@@ -83,3 +83,7 @@ class ApiError(Exception):
 
 def database_unavailable() -> ApiError:
     return ApiError("database_unavailable", "The database does not answer at the moment; try again in a few seconds.")
+
+
+def internal_error() -> ApiError:
+    return ApiError("internal_error", "Something went wrong on our side; the log of the API says what.")

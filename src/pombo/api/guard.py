@@ -2,7 +2,7 @@
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from pombo.api.errors import ApiError, database_unavailable
+from pombo.api.errors import database_unavailable, internal_error
 from pombo.store.errors import DatabaseUnavailable
 from pombo.telemetry import log
 
@@ -24,10 +24,11 @@ class Guard:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        started = False
+        started = ended = False
 
         async def guarded_send(message: Message) -> None:
-            nonlocal started
+            nonlocal started, ended
+            ended = message["type"] == "http.response.body" and not message.get("more_body", False)
             if message["type"] == "http.response.start":
                 started = True
                 present = {name.lower() for name, _ in message.get("headers", ())}
@@ -43,7 +44,9 @@ class Guard:
             await database_unavailable().response()(scope, receive, guarded_send)
         except Exception:
             log.exception("request_failed", method=scope["method"], path=scope["path"])
+            # The framework answers bugs in its routes (`error_map`), then raises them on for this log.
+            if ended:
+                return
             if started:
                 raise
-            error = ApiError("internal_error", "Something went wrong on our side; the log of the API says what.")
-            await error.response()(scope, receive, guarded_send)
+            await internal_error().response()(scope, receive, guarded_send)

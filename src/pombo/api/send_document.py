@@ -39,6 +39,7 @@ class SendBody(WithContent):
     )
 
 
+_REFERENCE = "#/components/schemas/{model}"
 _CSV = "recipient,first_name\n+919876543210,Ana\n"
 
 SEND_DOCUMENT: dict[str, Any] = {
@@ -59,7 +60,7 @@ SEND_DOCUMENT: dict[str, Any] = {
     "requestBody": {
         "required": True,
         "content": {
-            "application/json": {"schema": SendBody.model_json_schema(ref_template="#/components/schemas/{model}")},
+            "application/json": {"schema": {"$ref": _REFERENCE.format(model=SendBody.__name__)}},
             "text/csv": {
                 "schema": {"type": "string"},
                 "example": _CSV,
@@ -67,3 +68,12 @@ SEND_DOCUMENT: dict[str, Any] = {
         },
     },
 }
+
+
+def add_send_body(document: dict[str, Any]) -> None:
+    """Adds the shapes of the body to the document's, where SEND_DOCUMENT refers to them."""
+    body = SendBody.model_json_schema(ref_template=_REFERENCE)
+    schemas = document["components"]["schemas"]
+    for name, schema in body.pop("$defs", {}).items():
+        schemas.setdefault(name, schema)
+    schemas[SendBody.__name__] = body

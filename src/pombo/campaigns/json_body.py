@@ -47,9 +47,7 @@ class JsonAudienceReader:
         except (ijson.JSONError, UnicodeDecodeError) as error:
             raise _invalid(error) from error
         if not self._surrogates.passes(data):
-            raise BodyInvalid(
-                "json_invalid", "The JSON has an escape that is half of a surrogate pair (\\ud800–\\udfff)."
-            )
+            raise _half_pair()
         if self._values > values:
             self._pending_bytes = 0
         self._pending_bytes += len(data)
@@ -61,6 +59,8 @@ class JsonAudienceReader:
             self._parser.close()
         except (ijson.JSONError, UnicodeDecodeError) as error:
             raise _invalid(error) from error
+        if not self._surrogates.passed():
+            raise _half_pair()
 
     def _document(self) -> _Reading:
         event, _ = yield
@@ -168,6 +168,10 @@ def _nested(event: str, depth: int) -> _Reading:
     if depth == MAX_DEPTH:
         raise BodyInvalid("json_invalid", f"The JSON is nested more than {MAX_DEPTH} levels deep.")
     return (yield from _value(event, None, depth + 1))
+
+
+def _half_pair() -> BodyInvalid:
+    return BodyInvalid("json_invalid", "The JSON has an escape that is half of a surrogate pair (\\ud800 to \\udfff).")
 
 
 def _invalid(error: Exception) -> BodyInvalid:

@@ -25,3 +25,7 @@ class SurrogateCheck:
         assert match is not None
         self._carried = data[match.end() :]
         return len(self._carried) < _PAIR
+
+    def passed(self) -> bool:
+        """Whether all of it was, now that no more comes."""
+        return not self._carried
