@@ -23,7 +23,8 @@ async def test_a_refused_connection_proves_that_nothing_was_written() -> None:
 
 async def test_a_dead_server_is_left_alone_until_the_back_off_is_over_and_one_attempt_finds_it_alive() -> None:
     port, clock = free_port(), Clock()
-    async with transport_to(f"http://127.0.0.1:{port}", max_sockets=100, clock=clock) as transport:
+    settings = {"max_sockets": 100, "reserved_sockets": 5, "clock": clock}
+    async with transport_to(f"http://127.0.0.1:{port}", **settings) as transport:
         results = Results()
         assert transport.free_sockets() == 50
         for number in range(50):
@@ -39,7 +40,7 @@ async def test_a_dead_server_is_left_alone_until_the_back_off_is_over_and_one_at
         transport.when_free(woken.set)
         transport.sweep()
         assert woken.is_set()
-        assert transport.free_sockets() == 1
+        assert transport.free_sockets() == transport.free_sockets(reserved=True) == 1
         assert (await transport.request("GET", "/")).__class__ is NeverWritten
 
         # The second lasts longer than the half second of the sweeper, the tenth no longer than fifteen seconds.
@@ -58,6 +59,14 @@ async def test_a_dead_server_is_left_alone_until_the_back_off_is_over_and_one_at
             assert transport.free_sockets() == 1
             assert isinstance(await transport.request("GET", "/"), Answer)
             assert transport.free_sockets() == 51
+
+        # Dead again: what has been learnt from the last time is forgotten.
+        await until(lambda: transport.snapshot().open == 0)
+        assert (await transport.request("GET", "/")).__class__ is NeverWritten
+        assert transport.free_sockets() == 0
+        clock.advance(0.5)
+        transport.sweep()
+        assert transport.free_sockets() == 1
 
 
 async def test_at_most_fifty_connections_are_made_at_a_time() -> None:

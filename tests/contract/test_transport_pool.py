@@ -1,5 +1,6 @@
 import asyncio
 import random
+import socket
 from collections.abc import Callable
 from pathlib import Path
 
@@ -314,7 +315,7 @@ async def test_an_answer_that_does_not_come_in_time_is_lost_and_its_connection_r
     async with serving(script) as server, transport_to(server.url, answer_timeout=30, clock=clock) as transport:
         results = Results()
         transport.submit(REQUEST, results, 1)
-        await until(lambda: transport.snapshot().in_flight == 1)
+        await until(lambda: transport.snapshot().bytes_received > 0)
         clock.advance(29)
         transport.sweep()
         assert not results.by_context
@@ -344,6 +345,32 @@ async def test_a_request_that_the_server_does_not_read_is_lost_after_the_write_t
         clock.advance(10)
         transport.sweep()
         assert results.by_context == {"large": Lost(Reason.WRITE_TIMEOUT)}
+
+
+async def test_a_connection_found_stale_while_the_sweeper_is_at_work_ends_once() -> None:
+    async def script(peer: Peer) -> None:
+        await peer.request()
+        peer.write(ok())
+        await peer.ended()
+
+    clock = Clock()
+    settings = {"answer_timeout": 30.0, "idle_timeout": 30.0, "clock": clock}
+    async with serving(script) as server, transport_to(server.url, **settings) as transport:
+        await asyncio.gather(*(transport.request("GET", "/") for _ in range(9)))
+        results = Results()
+
+        def submit_again(result: Result, context: int) -> None:
+            assert transport.submit(REQUEST, results, context)
+
+        # Three are asked a second time and never answer; the other six end unnoticed.
+        for number in range(3):
+            transport.submit(REQUEST, submit_again, number)
+        clock.advance(30)
+        for peer in server.peers:
+            peer.shut_down_at_once()
+        transport.sweep()
+        assert transport.snapshot().open == 0
+        assert sum(transport.snapshot().connections_closed.values()) == 9
 
 
 async def test_an_idle_connection_ends_at_its_age() -> None:
@@ -380,6 +407,16 @@ async def test_a_busy_connection_ends_at_its_age_with_the_answer_it_waits_for() 
         release.set()
         assert isinstance(await results.of(1), Answer)
         assert transport.snapshot().connections_closed == {"age": 1}
+
+
+@pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="Linux only")
+async def test_the_kernel_gives_up_on_a_dead_path_when_the_answer_would_be_too_late() -> None:
+    async with serving(answer_all) as server, transport_to(server.url, answer_timeout=12.5) as transport:
+        await transport.request("GET", "/")
+        (connection,) = transport._open
+        client_socket = connection.transport.get_extra_info("socket")
+        assert client_socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 12_500
+        assert client_socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 
 async def test_the_sweeper_comes_by_itself() -> None:
@@ -554,6 +591,7 @@ async def test_a_request_given_up_over_tls_is_reset(tmp_path: Path) -> None:
 
     async def script(peer: Peer) -> None:
         await peer.request()
+        peer.write(b"HTTP/1.1 200 OK\r\n")
         resets.append(await peer.was_reset())
 
     server_context, trusting = self_signed(tmp_path)
@@ -562,11 +600,13 @@ async def test_a_request_given_up_over_tls_is_reset(tmp_path: Path) -> None:
     async with serving(script, server_context) as server, transport_to(server.url, **settings) as transport:
         results = Results()
         transport.submit(REQUEST, results, 1)
-        await until(lambda: transport.snapshot().in_flight == 1)
+        await until(lambda: transport.snapshot().bytes_received > 0)
         clock.advance(30)
         transport.sweep()
         assert results.by_context == {1: Lost(Reason.ANSWER_TIMEOUT)}
         await until(lambda: bool(resets))
+
+    assert resets == [True]
 
 
 # --- everything at once ---------------------------------------------------------------------------------------------

@@ -189,7 +189,7 @@ class Results:
 async def until(condition: Callable[[], bool]) -> None:
     """Let the loop run until something that gives no signal has happened."""
     async with asyncio.timeout(PATIENCE_S):
-        while not condition():  # noqa: ASYNC110
+        while not condition():
             await asyncio.sleep(0)
 
 

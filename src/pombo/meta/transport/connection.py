@@ -201,10 +201,10 @@ class Connection(asyncio.BaseProtocol):
         if self._status:
             return
         status = self._parser.get_status_code()
-        if 100 <= status < 200 and status != 101:
-            return  # Interim; the answer proper follows.
-        if status < 200:
-            raise ValueError("a status that nothing asked for")
+        if 100 <= status < 200:
+            return  # Interim; the answer proper follows. (The parser itself refuses 101, as we ask for no upgrade.)
+        if status < 100:
+            raise ValueError("not a status")
         self._status = status
         self._keep_alive = self._parser.should_keep_alive()
 
