@@ -157,6 +157,21 @@ async def test_an_answer_of_exactly_the_limit_is_an_answer() -> None:
     assert answer.body == b"x" * 1000
 
 
+async def test_the_limit_is_for_each_answer_not_for_all_of_a_connection() -> None:
+    async def script(peer: Peer) -> None:
+        while True:
+            await peer.request()
+            whole = ok(b"x" * 1000)
+            peer.write(whole[:900])
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            peer.write(whole[900:])
+
+    async with serving(script) as server, transport_to(server.url, max_answer_bytes=1000) as transport:
+        for _ in range(100):
+            assert isinstance(await transport.request("POST", "/", body=b""), Answer)
+
+
 async def test_a_connection_reset_before_the_answer_is_lost() -> None:
     async def script(peer: Peer) -> None:
         await peer.request()

@@ -126,6 +126,28 @@ async def test_a_connection_that_frees_up_serves_who_waits_for_a_new_one(tmp_pat
             peer.close()
 
 
+async def test_a_failed_connect_fails_only_the_request_that_no_other_connect_is_for(tmp_path: Path) -> None:
+    server_context, trusting = self_signed(tmp_path)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.setblocking(False)
+        url = f"https://127.0.0.1:{listener.getsockname()[1]}"
+        async with transport_to(url, ssl_context=trusting) as transport:
+            results = Results()
+            transport.submit(REQUEST, results, 1)
+            transport.submit(REQUEST, results, 2)
+            loop = asyncio.get_running_loop()
+            first, _ = await loop.sock_accept(listener)
+            first.close()
+            assert isinstance(await results.of(1), NeverWritten)
+            assert (transport.snapshot().connecting, transport.snapshot().waiting) == (1, 1)
+            second, _ = await loop.sock_accept(listener)
+            peer = await Peer.of(second, server_context)
+            await peer.request()
+            peer.write(ok())
+            assert isinstance(await results.of(2), Answer)
+            peer.close()
+
+
 async def test_a_server_that_does_not_finish_the_handshake_is_given_up_after_the_connect_timeout() -> None:
     async def silent(peer: Peer) -> None:
         await peer.ended()
