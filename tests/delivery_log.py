@@ -85,7 +85,8 @@ class House:
         """Into the outbox: on its way to Meta."""
         await connection.execute(
             """INSERT INTO outbox (workspace_id, id, channel_id, run_id, due_at, intent_at, attempt, state, recipient)
-               VALUES ($1, $2, $3, $4, CASE WHEN $7 = 'u' THEN 'infinity' ELSE $5 END, $5, 1, $7::"char", $6)""",
+               VALUES ($1, $2, $3, $4, CASE WHEN $7 = 'u' THEN timestamptz 'infinity' ELSE $5 END, $5, 1,
+                       $7::text::"char", $6)""",
             message.workspace_id,
             message.id,
             message.channel_id,
