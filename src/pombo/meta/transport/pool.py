@@ -164,10 +164,10 @@ class Transport:
         False (and no call) when no socket is free: the queue is the caller's. `on_result` should be quick and may
         submit again; what it raises goes to the loop's exception handler.
         """
-        idle = self._idle
+        idle, clock = self._idle, self._now
         while idle and (reserved or len(self._open) - len(idle) < self._unreserved_sockets):
             connection = idle.pop()
-            now = self._now()
+            now = clock()
             if connection.transport.is_closing() or (
                 now - connection.idle_since > _POLL_AFTER_IDLE_S and connection.is_stale()
             ):
