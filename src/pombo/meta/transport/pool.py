@@ -75,11 +75,15 @@ class Transport:
         self._open: set[Connection] = set()
         # A stack: the connection used last is used next, so that those not needed grow old at its bottom.
         self._idle: list[Connection] = []
+        # So many of them are left to replies, given how many are open.
+        self._idle_kept = 0
         # Each of these has a connection being made for it: never more than attempts to connect.
         self._pending: deque[tuple[bytes, OnResult, Any]] = deque()
         self._reserved_waiters: deque[Callable[[], None]] = deque()
         self._waiters: deque[Callable[[], None]] = deque()
         self._counters = Counters()
+        # How many answers came how fast, by bucket of LATENCY_BOUNDS and one beyond.
+        self._latency = [0] * (len(LATENCY_BOUNDS) + 1)
         self._closing = False
         # Connections let go of whose sockets the loop has yet to close.
         self._going: set[Connection] = set()
@@ -165,7 +169,7 @@ class Transport:
         submit again; what it raises goes to the loop's exception handler.
         """
         idle, clock = self._idle, self._now
-        while idle and (reserved or len(self._open) - len(idle) < self._unreserved_sockets):
+        while len(idle) > (0 if reserved else self._idle_kept):
             connection = idle.pop()
             now = clock()
             if connection.transport.is_closing() or (
@@ -240,7 +244,7 @@ class Transport:
             waiting=len(self._pending),
             requests=counters.requests + sum(connection.requests for connection in self._open),
             first_requests=counters.first_requests + sum(connection.requests > 0 for connection in self._open),
-            answers=counters.answers,
+            answers=sum(self._latency),
             bytes_sent=counters.bytes_sent + sum(connection.bytes_sent for connection in self._open),
             bytes_received=counters.bytes_received + sum(connection.bytes_received for connection in self._open),
             connections_opened=counters.connections_opened,
@@ -248,7 +252,7 @@ class Transport:
             connections_closed=dict(counters.closed),
             never_written=dict(counters.never_written),
             lost=dict(counters.lost),
-            latency_counts=tuple(counters.latency),
+            latency_counts=tuple(self._latency),
         )
 
     # --- deadlines ------------------------------------------------------------------------------------------------
@@ -288,6 +292,7 @@ class Transport:
             return
         self._connector.succeeded(attempt)
         self._open.add(connection)
+        self._idle_kept = max(0, len(self._open) - self._unreserved_sockets)
         self._counters.connections_opened += 1
         now = self._now()
         spread = 1 + random.uniform(-_AGE_SPREAD, _AGE_SPREAD)  # noqa: S311
@@ -298,21 +303,26 @@ class Transport:
             connection.transport.get_extra_info("socket").setsockopt(
                 socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(self._answer_timeout * 1000)
             )
-        self._free(connection, now)
+        if self._pending:
+            connection.send(*self._pending.popleft(), now)
+        else:
+            connection.idle_since = now
+            self._idle.append(connection)
         self._wake()
 
     def answered(self, connection: Connection, now: float, elapsed: float, keep_alive: bool) -> None:
-        counters = self._counters
-        counters.answers += 1
-        counters.latency[bisect_left(LATENCY_BOUNDS, elapsed)] += 1
+        self._latency[bisect_left(LATENCY_BOUNDS, elapsed)] += 1
         if not keep_alive:
             self.drop(connection, Closed.ANSWER)
         elif self._closing:
             self.drop(connection, Closed.SHUTDOWN)
         elif now >= connection.expires:
             self.drop(connection, Closed.AGE)
+        elif self._pending:
+            connection.send(*self._pending.popleft(), now)
         else:
-            self._free(connection, now)
+            connection.idle_since = now
+            self._idle.append(connection)
         if self._waiters or self._reserved_waiters:
             self._wake()
 
@@ -327,6 +337,7 @@ class Transport:
         """Close a connection that carries no request (any more)."""
         connection.closed = True
         self._open.discard(connection)
+        self._idle_kept = max(0, len(self._open) - self._unreserved_sockets)
         if connection in self._idle:
             self._idle.remove(connection)
         counters = self._counters
@@ -360,13 +371,6 @@ class Transport:
         self._loop.call_exception_handler({"message": "a callback of the transport failed", "exception": error})
 
     # --- passing sockets on ---------------------------------------------------------------------------------------
-
-    def _free(self, connection: Connection, now: float) -> None:
-        if self._pending:
-            connection.send(*self._pending.popleft(), now)
-        else:
-            connection.idle_since = now
-            self._idle.append(connection)
 
     def _wake(self) -> None:
         for reserved, waiters in ((True, self._reserved_waiters), (False, self._waiters)):

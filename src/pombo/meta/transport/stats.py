@@ -31,11 +31,10 @@ class Closed(StrEnum):
 
 @dataclass(slots=True)
 class Counters:
-    """What has happened so far; written by the pool alone."""
+    """What happened on connections that have ended, and what happens too seldom to be counted on each."""
 
     requests: int = 0
     first_requests: int = 0
-    answers: int = 0
     bytes_sent: int = 0
     bytes_received: int = 0
     connections_opened: int = 0
@@ -43,7 +42,6 @@ class Counters:
     closed: Counter[str] = field(default_factory=Counter)
     never_written: Counter[str] = field(default_factory=Counter)
     lost: Counter[str] = field(default_factory=Counter)
-    latency: list[int] = field(default_factory=lambda: [0] * (len(LATENCY_BOUNDS) + 1))
 
 
 @dataclass(frozen=True, slots=True)
