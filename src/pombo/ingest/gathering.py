@@ -19,22 +19,9 @@ ReadWebhook = tuple[QueuedWebhook, list[WebhookEvent]]
 class Findings:
     """What a batch says, by channels of ours."""
 
-    evidence: dict[tuple[int, int, str], Evidence] = field(default_factory=dict)
-    """One per (workspace, message id, provider id): two ids for one message are two witnesses, of a double send."""
+    evidence: list[Evidence] = field(default_factory=list)
     receipts: list[Receipt] = field(default_factory=list)
     watermarks: list[MarkedRecipient] = field(default_factory=list)
-
-    def waves(self) -> list[list[Evidence]]:
-        """The evidence in as few parts as can be with each message at most once in a part."""
-        waves: list[dict[tuple[int, int], Evidence]] = []
-        for (workspace_id, message_id, _), evidence in self.evidence.items():
-            message = workspace_id, message_id
-            wave = next((wave for wave in waves if message not in wave), None)
-            if wave is None:
-                wave = {}
-                waves.append(wave)
-            wave[message] = evidence
-        return [list(wave.values()) for wave in waves]
 
 
 class Place(NamedTuple):
@@ -65,6 +52,22 @@ def gather(batch: Sequence[ReadWebhook], channels: Mapping[ChannelName, int]) ->
     return findings
 
 
+def waves(evidence: Iterable[Evidence]) -> list[list[Evidence]]:
+    """In as few parts as can be with each message at most once in a part, and each provider id once for its message.
+
+    Two ids for one message are two witnesses: of a double send.
+    """
+    parts: list[dict[tuple[int, int], Evidence]] = []
+    for witness in {(e.workspace_id, e.message_id, e.provider_id): e for e in evidence}.values():
+        message = witness.workspace_id, witness.message_id
+        part = next((part for part in parts if message not in part), None)
+        if part is None:
+            part = {}
+            parts.append(part)
+        part[message] = witness
+    return [list(part.values()) for part in parts]
+
+
 def _sort(findings: Findings, place: Place, event: WebhookEvent) -> None:
     match event:
         case StatusReceipt():
@@ -85,8 +88,7 @@ def _sort(findings: Findings, place: Place, event: WebhookEvent) -> None:
 
 
 def _witness(findings: Findings, place: Place, key: SendKey, event: StatusReceipt | Echo) -> None:
-    evidence = Evidence(*place, key.message_id, key.attempt, key.day, event.provider_id, event.at)
-    findings.evidence.setdefault((place.workspace_id, key.message_id, event.provider_id), evidence)
+    findings.evidence.append(Evidence(*place, key.message_id, key.attempt, key.day, event.provider_id, event.at))
 
 
 def _receipt(place: Place, event: StatusReceipt) -> Receipt:

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Sequence
 from datetime import timedelta
 
-from pombo.ingest.gathering import ReadWebhook, channel_names, gather
+from pombo.ingest.gathering import ReadWebhook, channel_names, gather, waves
 from pombo.meta.webhooks import WebhookFormatError, parse_webhook
 from pombo.store import receipts, settlement, webhooks
 from pombo.store.database import Connection, Database
@@ -108,14 +108,12 @@ class Ingester:
             if len(channels) < len(names):
                 log.info("webhook_channels_unknown", channels=len(names) - len(channels))
             findings = gather(batch, channels)
-            for evidence in findings.waves():
-                await settlement.settle_evidence(connection, evidence)
+            evidence = await receipts.unsettled(connection, findings.evidence)
+            for wave in waves(evidence):
+                await settlement.settle_evidence(connection, wave)
             unmatched = await receipts.apply(connection, findings.receipts)
             await receipts.keep(connection, unmatched, findings.watermarks)
-        settled = [
-            AcceptedMessage(e.workspace_id, e.channel_id, e.message_id, e.provider_id, e.day)
-            for e in findings.evidence.values()
-        ]
+        settled = [AcceptedMessage(e.workspace_id, e.channel_id, e.message_id, e.provider_id, e.day) for e in evidence]
         if settled or unmatched or findings.watermarks:
             async with self._database.transaction() as connection:
                 await receipts.catch_up(connection, unmatched, findings.watermarks, settled)

@@ -25,6 +25,7 @@ from typing import Any, NamedTuple
 import asyncpg
 
 from pombo.store.database import Connection
+from pombo.store.settlement import Evidence
 
 TRY_AGAIN = (asyncpg.DeadlockDetectedError, asyncpg.SerializationError)
 """Two transactions were in each other's way: the same again, from the start, goes through."""
@@ -95,6 +96,19 @@ CROSS JOIN LATERAL (
     SELECT id, day FROM deliveries
     WHERE workspace_id = r.workspace_id AND id = r.id AND day >= r.day AND day BETWEEN $5 AND $6
       AND channel_id + 0 = r.channel_id
+    OFFSET 0
+) d
+"""
+
+_ALREADY_SETTLED = """
+SELECT e.n
+FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::date[], $5::text[]) WITH ORDINALITY
+    AS e (workspace_id, channel_id, id, day, provider_id, n)
+CROSS JOIN LATERAL (
+    SELECT FROM deliveries
+    WHERE workspace_id = e.workspace_id AND id = e.id AND day >= e.day AND day BETWEEN $6 AND $7
+      AND channel_id + 0 = e.channel_id AND state >= 2
+      AND (provider_id = e.provider_id OR second_provider_id = e.provider_id)
     OFFSET 0
 ) d
 """
@@ -268,6 +282,21 @@ FROM watermarks
 WHERE received_at >= $1 AND (workspace_id, channel_id, recipient, state) > ($2, $3, $4, $5)
 ORDER BY workspace_id, channel_id, recipient, state LIMIT $6
 """
+
+
+async def unsettled(connection: Connection, evidence: Sequence[Evidence]) -> list[Evidence]:
+    """The evidence that tells something new: most messages are in the log as accepted, under that very id, already."""
+    if not evidence:
+        return []
+    today = await _prepare(connection)
+    rows = await connection.fetch(
+        _ALREADY_SETTLED,
+        *_columns([(e.workspace_id, e.channel_id, e.message_id, e.day, e.provider_id) for e in evidence]),
+        min(e.day for e in evidence),
+        today + _DAY,
+    )
+    known = {n for (n,) in rows}
+    return [e for n, e in enumerate(evidence, 1) if n not in known]
 
 
 async def apply(connection: Connection, receipts: Sequence[Receipt]) -> list[Receipt]:
