@@ -17,7 +17,7 @@ from rich.console import Console
 
 from pombo.domain.channels import DEFAULT_RATE, ChannelKind
 from pombo.domain.ids import ChannelId, WorkspaceId
-from pombo.run.demo_faults import FAULTS
+from pombo.run.demo_faults import faults
 from pombo.run.demo_table import print_table
 from pombo.run.http import HttpError, JsonClient
 from pombo.run.lifecycle import stop_on_signals
@@ -226,7 +226,7 @@ async def _set_up_sandbox(sandbox: JsonClient, api_url: str, seed: int) -> None:
         await sandbox.call("PUT", "/sandbox/webhooks", spec)
     await sandbox.call("PATCH", "/sandbox/channels", {"latency_ms": 80.0})
     await sandbox.call("PUT", "/sandbox/seed", {"seed": seed})
-    await sandbox.call("POST", "/sandbox/faults", FAULTS)
+    await sandbox.call("POST", "/sandbox/faults", faults((c.kind, c.external_id) for c in CHANNELS))
 
 
 async def _send(api: JsonClient, console: Console, channel_ids: list[ChannelId]) -> tuple[int, RunFigures]:

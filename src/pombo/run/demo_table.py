@@ -24,7 +24,10 @@ def print_table(console: Console, run: RunFigures, comparison: Comparison, http:
         ("in the sandbox's ledger", comparison.ledger_messages),
     ):
         table.add_row(name, f"{value:,}")
-    table.add_row("requests on a reused connection", f"{http['reuseRatio']:.2%}" if "reuseRatio" in http else "?")
+    total = http["total"]
+    others = total["requests"] - total["firstRequests"]
+    table.add_row("sockets to Meta", f"{total['firstRequests']:,}")
+    table.add_row("requests but the first of each, on a reused one", f"{others:,} of {total['requests']:,}")
     console.print(table)
     if comparison.agrees:
         console.print("[green]The sandbox's ledger and Pombo's books agree on every message.[/]")
@@ -32,4 +35,4 @@ def print_table(console: Console, run: RunFigures, comparison: Comparison, http:
         console.print("[red]The ledger and the books disagree:[/]")
         for line in first(comparison.disagreements):
             console.print(f"  {line}", highlight=False)
-    console.print(f"API: {api_url} (documentation at {api_url}/docs)")
+    console.print(f"API: {api_url} (its document: {api_url}/openapi.json)")

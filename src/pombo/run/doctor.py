@@ -60,7 +60,7 @@ async def _database(connection: Connection) -> list[Finding]:
     ahead = [p for p in await partitions.report(connection) if p.day > found.now.date()]
     days = min(sum(p.table == parent for p in ahead) for parent in partitions.PARENTS)
     return [
-        Finding("database", True, f"PostgreSQL {found.server_version}, schema {schema.known_version()}"),
+        Finding("database", True, f"PostgreSQL {found.server_version}, schema {schema.KNOWN_VERSION}"),
         Finding(
             "clock",
             skew < _CLOCK_SKEW_S,

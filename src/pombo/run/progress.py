@@ -47,7 +47,7 @@ class RunFigures:
     @classmethod
     def from_json(cls, run: dict[str, Any]) -> "RunFigures":
         """As `GET /api/runs/{id}` answers."""
-        return cls(run["status"], **{name: int(run["figures"][name]) for name in cls.__slots__ if name != "status"})
+        return cls(run["status"], **{name: int(run["totals"][name]) for name in cls.__slots__ if name != "status"})
 
 
 class Progress:
@@ -89,4 +89,4 @@ class Progress:
             self._live.update(grid)
         elif now - self._printed_at >= _LINE_EVERY_S or run.finished:
             self._printed_at = now
-            self._console.print(line)
+            self._console.print(line, soft_wrap=True, highlight=False)

@@ -15,6 +15,7 @@ from pombo.campaigns.upload import Upload
 from pombo.domain.content import Text
 from pombo.domain.content_rules import validate_content
 from pombo.domain.ids import RunId, WorkspaceId
+from pombo.run.errors import CommandFailed
 from pombo.run.place import Place
 from pombo.run.progress import Progress, RunFigures
 from pombo.store import accounts, campaigns, channels, figures, runs, workers_view
@@ -24,10 +25,6 @@ from pombo.store.runs import RunState, Source
 _PIECE = 256 * 1024
 _SHOWN_REJECTS = 10
 _POLL_S = 0.25
-
-
-class SendFailed(Exception):
-    """Nothing was sent; the message says why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,13 +39,13 @@ class SendRequest:
 
 
 async def run(place: Place, database: Database, request: SendRequest) -> int:
-    """The exit status: 0 when queued, or with `wait` when all were accepted. Raises SendFailed, StoreError."""
+    """The exit status: 0 when queued, or with `wait` when all were accepted. Raises CommandFailed, StoreError."""
     async with database.transaction() as connection:
         workspace_id = await accounts.ensure_workspace(connection, request.workspace)
         channel = await channels.find_channel(connection, workspace_id, request.channel)
     content = Text(request.text)
     if problems := validate_content(channel.kind, content):
-        raise SendFailed(problems[0].sentence)
+        raise CommandFailed(problems[0].sentence)
     try:
         async with Upload(database, workspace_id) as upload:
             upload.address_by(Addressing({channel.id: channel.kind}))
@@ -71,7 +68,7 @@ async def run(place: Place, database: Database, request: SendRequest) -> int:
                 assert run_id is not None  # the campaign is new, so no run of it can be in the way
             upload.keep()
     except AudienceError as error:
-        raise SendFailed(error.sentence) from error
+        raise CommandFailed(error.sentence) from error
     rejects = [
         {"line": r.line, "recipient": r.recipient, "code": r.code, "reason": r.reason} for r in upload.first_rejects
     ]

@@ -19,6 +19,8 @@ from pombo.store.outbox import BEGINNING, Reading
 PASS_S = 30.0
 # One statement's rows: some 20 ms of database time.
 ROWS_A_READ = 10_000
+# A lane's part of it at least; fewer are not worth their index descent.
+LEAST_ROWS = 20
 
 
 @dataclass(slots=True)
@@ -47,16 +49,18 @@ class Reader:
 
     async def fill(self, connection: Connection, lanes: Iterable[Lane], now: float) -> int:
         """Reads for the lanes that run low; returns how many messages were found. Raises DatabaseUnavailable."""
+        wanting = [(lane, room) for lane in lanes if (room := self._room(lane)) > 0 and self.wants(lane)]
+        if not wanting:
+            return 0
         streams: list[Stream] = []
         readings: list[Reading] = []
         held: list[int] = []
-        rows_left = ROWS_A_READ
-        for lane in lanes:
-            if not self.wants(lane) or rows_left <= 0:
-                continue
-            wanting = [stream for stream in lane.streams.values() if stream.more]
-            share = max(1, min(self._room(lane), rows_left) // len(wanting))
-            for stream in wanting:
+        # Every lane gets a part of the statement's rows, so that the first of many does not starve the rest.
+        most = max(LEAST_ROWS, ROWS_A_READ // len(wanting))
+        for lane, room in wanting:
+            hungry = [stream for stream in lane.streams.values() if stream.more]
+            share = max(1, min(room, most) // len(hungry))
+            for stream in hungry:
                 if stream.cursor != BEGINNING and now - stream.pass_began > PASS_S:
                     stream.cursor = BEGINNING
                 if stream.cursor == BEGINNING:
@@ -64,11 +68,8 @@ class Reader:
                 channel = lane.channel
                 readings.append(Reading(channel.workspace_id, channel.id, stream.run_id, *stream.cursor, share))
                 streams.append(stream)
-                rows_left -= share
-            if any(stream.cursor == BEGINNING for stream in wanting):
+            if any(stream.cursor == BEGINNING for stream in hungry):
                 held.extend(lane.waiting_ids)
-        if not readings:
-            return 0
         for stream in streams:
             # Before the read, so that a bell rung while it is under way is not forgotten.
             stream.more = False

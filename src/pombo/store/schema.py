@@ -8,13 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import asyncpg
-from alembic import command
-from alembic.config import Config
-from alembic.script import ScriptDirectory
-from sqlalchemy import create_engine, text
 
 from pombo.store.errors import SchemaError
-from pombo.store.migrations.script import run_script
 
 if TYPE_CHECKING:
     from pombo.store.database import Connection
@@ -25,22 +20,22 @@ _MIGRATION_LOCK = 0x706F6D626F
 _LOCK_TIMEOUT = "5s"
 
 
-def _config() -> Config:
-    config = Config()
-    config.set_main_option("script_location", str(_HERE))
-    config.set_main_option("path_separator", "os")
-    return config
-
-
-def known_version() -> str:
-    """The schema version this Pombo is written for."""
-    head = ScriptDirectory.from_config(_config()).get_current_head()
-    assert head is not None
-    return head
+# Alembic's newest revision; a test holds this to the files. Written here so that a role need not load Alembic to start.
+KNOWN_VERSION = "0001"
 
 
 def migrate(database_url: str) -> None:
-    """Brings the database to `known_version()`. Runs in the calling thread; safe to call from many processes."""
+    """Brings the database to `KNOWN_VERSION`. Runs in the calling thread; safe to call from many processes."""
+    # Loaded here: half a second that only a migration should pay.
+    from alembic import command
+    from alembic.config import Config
+    from sqlalchemy import create_engine, text
+
+    from pombo.store.migrations.script import run_script
+
+    config = Config()
+    config.set_main_option("script_location", str(_HERE))
+    config.set_main_option("path_separator", "os")
     engine = create_engine(database_url.replace("postgresql://", "postgresql+psycopg://", 1))
     try:
         with engine.connect() as connection, connection.begin():
@@ -49,7 +44,6 @@ def migrate(database_url: str) -> None:
             run_script(connection, _HERE / "versions" / "0000_roles.sql")
             connection.execute(text("SET LOCAL search_path = pombo"))
             connection.execute(text("SET LOCAL ROLE pombo_owner"))
-            config = _config()
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
     finally:
@@ -62,7 +56,7 @@ async def check(connection: "Connection") -> None:
         found = await connection.fetchval("SELECT version_num FROM pombo.schema_version")
     except (asyncpg.UndefinedTableError, asyncpg.InvalidSchemaNameError):
         found = None
-    known = known_version()
+    known = KNOWN_VERSION
     if found == known:
         return
     if found is None or found < known:
