@@ -255,6 +255,21 @@ async def test_two_ids_for_one_message_in_one_batch_are_reported_as_sent_twice(
     assert await figures(connection, message.run_id) == {"accepted": 1, "sent_twice": 1}
 
 
+async def test_an_echo_of_a_message_that_counted_as_failed_makes_it_accepted(
+    ingester: Ingester, connection: Connection, house: House, page: int
+) -> None:
+    message = await house.prepare(connection, page)
+    await house.queue(connection, message)
+    proven = Settled(message.workspace_id, page, message.id, 1, message.day, 1, None, 100, 0, "Refused")
+    await settlement.settle(connection, [proven])
+
+    await ingest(ingester, connection, house, page_webhook(echo(message)), page_webhook(read(message)))
+
+    found = await row(connection, message)
+    assert (found["state"], found["provider_id"], found["error_code"]) == (READ, message.provider_id, None)
+    assert await figures(connection, message.run_id) == {"accepted": 1, "delivered": 1, "read": 1}
+
+
 async def test_receipts_that_overtake_our_own_outcome_wait_for_it(
     ingester: Ingester, connection: Connection, house: House, page: int
 ) -> None:

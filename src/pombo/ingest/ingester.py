@@ -13,10 +13,10 @@ from pombo.store.receipts import AcceptedMessage
 from pombo.store.webhooks import QueuedWebhook
 from pombo.telemetry import log
 
-# A batch of one-status webhooks that takes some 30 ms; and at most so many bytes, because one webhook may hold 1,000
-# updates: a megabyte (3,000 statuses) holds the event loop, which lanes share, for about 20 ms.
+# Webhooks of a batch; and so many bytes at most, because one webhook may hold 1,000 updates: 256 kB are some 800 of
+# them, which hold the event loop, that lanes share, for about 20 ms in all.
 _BATCH = 500
-_BATCH_BYTES = 1024 * 1024
+_BATCH_BYTES = 256 * 1024
 # Nobody rings when a NOTIFY is lost.
 _POLL_S = 1.0
 # While webhooks trickle in, so long is gathered: a batch costs about the same for one as for fifty.
