@@ -342,3 +342,51 @@ async def test_workers_that_apply_the_same_receipts_in_other_orders_never_wait_f
     )
 
     assert await figures(connection, 6) == {"delivered": 100, "read": 100}
+
+
+@pytest.mark.parametrize("analyzed", [False, True])
+async def test_every_message_is_found_by_its_own_index_even_in_a_partition_not_analyzed_yet(
+    connection: Connection, house: House, channel: int, url: str, analyzed: bool
+) -> None:
+    await connection.execute(
+        """INSERT INTO deliveries (workspace_id, id, day, run_id, channel_id, intent_at, state, attempt, recipient,
+                                   provider_id)
+           SELECT $1, n, (now() AT TIME ZONE 'UTC')::date, 1, $2, now(), 2, 1, 'psid' || n, 'm_' || n
+           FROM generate_series(1, 3000) AS n""",
+        house.workspace_id,
+        channel,
+    )
+    if analyzed:
+        owner = await connect(url, "pombo_owner")
+        await owner.execute("ANALYZE deliveries")
+        await owner.close()
+    today = await connection.fetchval("SELECT (now() AT TIME ZONE 'UTC')::date")
+    days = (today - timedelta(days=1), today + timedelta(days=1))
+    some = range(1, 501)
+    workspaces, channels, provider_ids = [house.workspace_id] * 500, [channel] * 500, [f"m_{n}" for n in some]
+    now, dates, states = datetime.now(UTC), [today] * 500, [READ] * 500
+    by_id, by_provider_id, by_recipient = (
+        "_pkey",
+        "_workspace_id_provider_id_idx",
+        "_workspace_id_channel_id_recipient_",
+    )
+    cases: list[tuple[str, str, tuple[Any, ...]]] = [
+        (receipts._ALREADY_SETTLED, by_id, (workspaces, channels, some, dates, provider_ids, *days)),
+        (receipts._LOCATE_BY_KEY, by_id, (workspaces, channels, some, dates, *days)),
+        (receipts._LOCATE_BY_PROVIDER_ID, by_provider_id, (workspaces, channels, provider_ids, *days)),
+        (
+            receipts._LOCATE_BY_WATERMARK,
+            by_recipient,
+            (workspaces, channels, [f"psid{n}" for n in some], states, [now] * 500, days[1]),
+        ),
+        (receipts._LOCATE_BY_KEPT_WATERMARK, by_id, (workspaces, channels, some, *days)),
+        (receipts._TAKE_KEPT, by_id, (workspaces, channels, some, provider_ids, *days)),
+        (receipts._MOVE, by_id, (workspaces, some, dates, states, [now] * 500, [], [], today, today)),
+    ]
+    for statement, index, arguments in cases:
+        async with connection.transaction():
+            await receipts._prepare(connection)
+            plan = "\n".join(line for (line,) in await connection.fetch(f"EXPLAIN {statement}", *arguments))
+        assert f"Index Scan using deliveries_{today:%Y%m%d}{index}" in plan, plan
+        assert f"Seq Scan on deliveries_{today:%Y%m%d}" not in plan, plan
+        assert plan.count(f" on deliveries_{today:%Y%m%d} ") == 1, plan
