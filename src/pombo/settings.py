@@ -23,10 +23,10 @@ class Settings(BaseSettings):
         None, description="PostgreSQL 15 or newer, as postgresql://user:password@host:port/database. Unset: embedded."
     )
     db_host: str | None = Field(None, description="Alternative to DATABASE_URL, with the four that follow.")
-    db_port: int = Field(5432, ge=1, le=65535)
-    db_user: str = "postgres"
-    db_password: SecretStr | None = None
-    db_name: str = "postgres"
+    db_port: int = Field(5432, ge=1, le=65535, description="With DB_HOST.")
+    db_user: str = Field("postgres", description="With DB_HOST.")
+    db_password: SecretStr | None = Field(None, description="With DB_HOST.")
+    db_name: str = Field("postgres", description="The database on DB_HOST.")
     pombo_data_dir: Path = Field(Path(".pombo"), description="Embedded database, secret key, logs.")
     pombo_secret_key: SecretStr | None = Field(
         None,
@@ -35,11 +35,11 @@ class Settings(BaseSettings):
 
     # Meta
     graph_api_url: str = Field("https://graph.facebook.com", description="Meta's Graph API, or the sandbox's address.")
-    graph_api_version: str = Field("v26.0", pattern=r"^v\d+\.\d+$")
+    graph_api_version: str = Field("v26.0", pattern=r"^v\d+\.\d+$", description="The version every call names.")
 
     # API
     host: str = Field("127.0.0.1", description="Address the API listens on.")
-    port: int = Field(3100, ge=0, le=65535)
+    port: int = Field(3100, ge=0, le=65535, description="Port of the API and of Meta's webhooks.")
     worker_secret: SecretStr | None = Field(None, description="Bearer secret of /api/queue/worker, for cron services.")
     max_body_mb: int = Field(256, ge=1, description="Largest request body of a campaign's recipients, in MB.")
 
@@ -47,12 +47,12 @@ class Settings(BaseSettings):
     worker_concurrency: int = Field(500, ge=1, description="Requests in flight at most, per worker process.")
     max_sockets: int = Field(500, ge=1, description="Kept-alive connections to Meta at most, per worker process.")
     rate_limit_max_jobs_per_second: float | None = Field(
-        None, gt=0, description="Global limit over all channels; none unless set."
+        None, gt=0, description="Global limit over all channels. Checked, but not in force yet."
     )
     rate_limit_per_page: float | None = Field(
         None, gt=0, description="Messages/s of a new channel; unset: Meta's own limit for its kind (40 or 80)."
     )
-    circuit_breaker_enabled: bool = True
+    circuit_breaker_enabled: bool = Field(True, description="Whether failures in a row pause a channel.")
     circuit_breaker_threshold: int = Field(5, ge=1, description="Failures in a row that open a channel's breaker.")
     circuit_breaker_timeout_ms: int = Field(300_000, ge=1, description="How long it stays open before one probe.")
     send_attempts: int = Field(3, ge=1, le=100, description="Attempts a message gets at most.")
@@ -61,12 +61,16 @@ class Settings(BaseSettings):
     cron_batch_size: int = Field(15, ge=1, le=10_000, description="Messages one call of /api/queue/worker sends.")
 
     # Outcomes and the delivery log
-    log_batch_size: int = Field(200, ge=1, description="Upper bound of outcomes that wait to be written.")
-    log_batch_interval_ms: int = Field(2000, ge=1, description="Upper bound of how long an outcome waits.")
+    log_batch_size: int = Field(200, ge=1, description="Outcomes written in one statement at most; never above 500.")
+    log_batch_interval_ms: int = Field(
+        2000, ge=1, description="How long an outcome waits for others at most; never above 20 ms."
+    )
     log_retention_days: int = Field(7, ge=1, description="Days the delivery log and the webhook log are kept.")
-    partition_days_ahead: int = Field(30, ge=1)
+    partition_days_ahead: int = Field(30, ge=1, description="Days for which partitions are made ahead.")
 
-    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="Events below this level are not logged: debug, info, warning, error."
+    )
 
     @field_validator("database_url")
     @classmethod
