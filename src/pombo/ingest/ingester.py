@@ -43,8 +43,8 @@ class Ingester:
                 self.bell.clear()
                 try:
                     taken = await self.run_once()
-                except DatabaseUnavailable:
-                    log.warning("ingest_waits_for_database")
+                except DatabaseUnavailable as error:
+                    log.warning("database_away", loop="ingest", reason=str(error))
                     await _first(_POLL_S, stopping)
                 except Exception:
                     log.exception("ingest_failed")
