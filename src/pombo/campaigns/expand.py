@@ -13,7 +13,7 @@ from pombo.store.errors import DatabaseUnavailable
 from pombo.store.runs import Expansion, Source
 from pombo.telemetry import log
 
-# Large enough that the transaction's own cost is small (2,000 is measurably slower), small enough that its locks are
+# Large enough that the transaction's own cost is small, small enough that its locks are
 # held for about a tenth of a second.
 CHUNK = 5_000
 # The bell is only a hint; without it a new run is found after this long.

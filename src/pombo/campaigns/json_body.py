@@ -19,6 +19,7 @@ MAX_VALUE = 1024 * 1024
 
 _MAX_BIGINT = 2**63 - 1
 _MEMBERS = frozenset({"recipient", "variables", "channelId"})
+_CONTAINERS = frozenset({"start_map", "start_array"})
 _Event = tuple[str, Any]
 _Reading = Generator[None, _Event, Any]
 
@@ -97,17 +98,15 @@ class JsonAudienceReader:
             self._values += 1
 
     def _line_of(self, value: object) -> StagedLine | RejectedLine:
-        match value:
-            case bool():
-                pass
-            case int():
-                return make_line(self._number, str(value), 0, {})
-            case {"recipient": str() | int() as recipient, **others} if not isinstance(recipient, bool):
-                return self._line_of_members(str(recipient), others)
-            case {"recipient": _}:
-                return self._reject("", "recipient_invalid", "'recipient' must be a string.")
-            case dict():
-                return self._reject("", "recipient_invalid", "The field 'recipient' is missing.")
+        if isinstance(value, dict):
+            recipient = value.pop("recipient", None)
+            if isinstance(recipient, str):
+                return self._line_of_members(recipient, value)
+            if isinstance(recipient, int) and not isinstance(recipient, bool):
+                return self._line_of_members(str(recipient), value)
+            return self._reject("", "recipient_invalid", "The field 'recipient' is missing, or no string.")
+        if isinstance(value, int) and not isinstance(value, bool):
+            return make_line(self._number, str(value), 0, {})
         return self._reject("", "recipient_invalid", "A recipient is a string, or an object with 'recipient'.")
 
     def _line_of_members(self, recipient: str, members: dict[Any, Any]) -> StagedLine | RejectedLine:
@@ -123,14 +122,14 @@ class JsonAudienceReader:
             return self._reject(recipient, "variables_invalid", "'variables' must be an object.")
         match channel_id:
             case None:
-                number = 0
+                return make_line(self._number, recipient, 0, variables or {})
             case int() if not isinstance(channel_id, bool):
                 number = channel_id
             case str() if channel_id.isascii() and channel_id.isdecimal() and len(channel_id) < 19:
                 number = int(channel_id)
             case _:
-                number = -1
-        if number < 0 or (channel_id is not None and number == 0):
+                number = 0
+        if number < 1:
             return self._reject(recipient, "channel_not_found", "'channelId' is not the id of a channel.")
         return make_line(self._number, recipient, number, variables or {})
 
@@ -153,14 +152,14 @@ def _value(event: str, value: Any, depth: int) -> _Reading:
             if event == "end_map":
                 return members
             event, value = yield
-            members[key] = (yield from _nested(event, depth)) if event.startswith("start") else value
+            members[key] = (yield from _nested(event, depth)) if event in _CONTAINERS else value
     if event == "start_array":
         items: list[Any] = []
         while True:
             event, value = yield
             if event == "end_array":
                 return items
-            items.append((yield from _nested(event, depth)) if event.startswith("start") else value)
+            items.append((yield from _nested(event, depth)) if event in _CONTAINERS else value)
     return value
 
 

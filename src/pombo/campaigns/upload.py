@@ -18,8 +18,8 @@ from pombo.store.database import Connection, Database
 from pombo.store.errors import DatabaseUnavailable
 from pombo.telemetry import log
 
-# Lines per COPY: a megabyte at most times, and its own cost no longer counts.
-CHUNK = 5_000
+# Lines per COPY: its own cost no longer counts, and packing them holds up the event loop for no more than 5 ms.
+CHUNK = 2_000
 # An answer lists so many rejects; all of them are kept with the run.
 SHOWN_REJECTS = 100
 # Other requests of this process wait no longer than this for the work on a chunk.
