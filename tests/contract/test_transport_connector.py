@@ -3,11 +3,21 @@ import socket
 import ssl
 from pathlib import Path
 
-from transport_servers import Clock, Peer, Results, answer_all, free_port, ok, self_signed, serving, transport_to, until
+from transport_servers import (
+    REQUEST,
+    Clock,
+    Peer,
+    Results,
+    answer_all,
+    free_port,
+    ok,
+    self_signed,
+    serving,
+    transport_to,
+    until,
+)
 
 from pombo.meta.transport import Answer, NeverWritten, Reason
-
-REQUEST = b"POST /messages HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\n\r\n{}"
 
 
 async def test_a_refused_connection_proves_that_nothing_was_written() -> None:

@@ -16,10 +16,11 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from pombo.meta.transport import Result, Transport
+from pombo.meta.transport import Answer, Result, Transport
 
 # Long enough for a busy machine; nothing waits for it to pass.
 PATIENCE_S = 20.0
+REQUEST = b"POST /messages HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\n\r\n{}"
 
 
 class Clock:
@@ -164,6 +165,16 @@ async def answer_all(peer: Peer) -> None:
     while True:
         await peer.request()
         peer.write(ok())
+
+
+async def never_answer(peer: Peer) -> None:
+    """The script of a server that listens and says nothing."""
+    await peer.ended()
+
+
+def answered(result: Result) -> Answer:
+    assert isinstance(result, Answer), result
+    return result
 
 
 class Results:
