@@ -6,6 +6,7 @@ import pytest
 
 from pombo.domain.ids import ChannelId, WorkspaceId
 from pombo.store.database import Database
+from pombo.store.leases import Lease
 from pombo.store.secrets import SecretBox
 from tests.sandbox_server import AppHandle, ChannelHandle
 from tests.seeding import add_channel, add_workspace
@@ -21,3 +22,8 @@ async def tenant(database: Database, box: SecretBox) -> Tenant:
     workspace_id = await add_workspace(database)
     page = ChannelHandle("messenger", "4001", "a-token", AppHandle("1", "an-app-secret", "verify"))
     return Tenant(workspace_id, await add_channel(database, box, workspace_id, page))
+
+
+def sent_under(lease: Lease, ids: list[int]) -> list[tuple[int, int, int]]:
+    """These messages as `store_intents` takes them."""
+    return [(lease.workspace_id, message_id, lease.epoch) for message_id in ids]

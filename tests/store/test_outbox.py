@@ -1,32 +1,31 @@
 from pombo.store import leases, outbox
 from pombo.store.database import Database
+from pombo.store.leases import Lease
 from pombo.store.outbox import BEGINNING, Reading, Undecided
 from tests.seeding import add_run, figures
-from tests.store.conftest import Tenant
+from tests.store.conftest import Tenant, sent_under
 
 
-async def test_reading_ahead_gives_what_is_due_in_order_after_the_cursor_and_without_the_held(
-    database: Database, tenant: Tenant
-) -> None:
+async def test_reading_ahead_gives_what_is_due_in_order_after_the_cursor(database: Database, tenant: Tenant) -> None:
     run = await add_run(database, tenant.workspace_id, [(tenant.channel_id, str(n)) for n in range(10)])
     async with database.borrow() as connection:
         await connection.execute(
             "UPDATE outbox SET due_at = now() + interval '1 hour' WHERE id = $1", run.message_ids[9]
         )
         reading = Reading(*tenant, run.run_id, *BEGINNING, 4)
-        first = await outbox.read_ahead(connection, [reading], [run.message_ids[1]])
-        assert [row["recipient"] for row in first] == ["0", "2", "3", "4"]
+        first = await outbox.read_ahead(connection, [reading])
+        assert [row["recipient"] for row in first] == ["0", "1", "2", "3"]
 
         following = reading._replace(after_due_at=first[-1]["due_at"], after_id=first[-1]["id"], limit=100)
-        rest = await outbox.read_ahead(connection, [following], [])
-        assert [row["recipient"] for row in rest] == ["5", "6", "7", "8"]
+        rest = await outbox.read_ahead(connection, [following])
+        assert [row["recipient"] for row in rest] == ["4", "5", "6", "7", "8"]
 
 
 async def test_several_streams_are_read_in_one_statement_and_told_apart(database: Database, tenant: Tenant) -> None:
     runs = [await add_run(database, tenant.workspace_id, [(tenant.channel_id, name)] * 2) for name in ("a", "b")]
     async with database.borrow() as connection:
         readings = [Reading(*tenant, run.run_id, *BEGINNING, 1) for run in runs]
-        rows = await outbox.read_ahead(connection, readings, [])
+        rows = await outbox.read_ahead(connection, readings)
     assert [(row[0], row["recipient"]) for row in rows] == [(1, "a"), (2, "b")]
 
 
@@ -37,15 +36,26 @@ async def test_an_intent_is_refused_to_a_worker_that_has_expired_or_lost_the_lea
     async with database.borrow() as connection:
         worker_id = await leases.register(connection, "test", 1, 60.0)
         (lease,) = await leases.acquire(connection, worker_id)
-        arguments = ([tenant.workspace_id], [tenant.channel_id], run.message_ids)
+
+        async def intend(number: int, under: Lease) -> list[int]:
+            messages = sent_under(under, run.message_ids)
+            return (await outbox.store_intents(connection, worker_id, number, messages, [under]))[1]
 
         stale = lease._replace(epoch=lease.epoch - 1)
-        assert (await outbox.store_intents(connection, worker_id, 1, *arguments, [stale]))[1] == []
+        assert (await outbox.store_intents(connection, worker_id, 1, sent_under(stale, run.message_ids), [stale]))[
+            1
+        ] == []
         await connection.execute("UPDATE workers SET expires_at = clock_timestamp()")
-        assert (await outbox.store_intents(connection, worker_id, 2, *arguments, [lease]))[1] == []
+        assert (await outbox.store_intents(connection, worker_id, 2, sent_under(lease, run.message_ids), [lease]))[
+            1
+        ] == []
         await connection.execute("UPDATE workers SET expires_at = clock_timestamp() + interval '1 minute'")
-        assert (await outbox.store_intents(connection, worker_id, 3, *arguments, [lease]))[1] == run.message_ids
-        assert (await outbox.store_intents(connection, worker_id, 4, *arguments, [lease]))[1] == []
+        assert (await outbox.store_intents(connection, worker_id, 3, sent_under(lease, run.message_ids), [lease]))[
+            1
+        ] == run.message_ids
+        assert (await outbox.store_intents(connection, worker_id, 4, sent_under(lease, run.message_ids), [lease]))[
+            1
+        ] == []
 
         assert [row["id"] for row in await connection.fetch("SELECT id FROM intents")] == [3]
 
@@ -58,14 +68,12 @@ async def test_a_retry_waits_and_keeps_its_error_and_a_doubt_leaves_every_reader
     async with database.borrow() as connection:
         worker_id = await leases.register(connection, "test", 1, 60.0)
         (lease,) = await leases.acquire(connection, worker_id)
-        await outbox.store_intents(
-            connection, worker_id, 1, [tenant.workspace_id] * 2, [tenant.channel_id] * 2, [first, second], [lease]
-        )
+        await outbox.store_intents(connection, worker_id, 1, sent_under(lease, [first, second]), [lease])
         await outbox.put_back(connection, [Undecided(*tenant, first, 1, 4, 0, "too fast", 30.0, counts=False)])
         await outbox.doubt(connection, [Undecided(*tenant, second, 1, 0, 0, "lost")])
 
         reading = Reading(*tenant, run.run_id, *BEGINNING, 10)
-        assert await outbox.read_ahead(connection, [reading], []) == []
+        assert await outbox.read_ahead(connection, [reading]) == []
         row = await connection.fetchrow(
             """SELECT state, attempt, uncounted, error_code, due_at - now() > interval '29 s' AS later
                FROM outbox WHERE id = $1""",
@@ -77,7 +85,7 @@ async def test_a_retry_waits_and_keeps_its_error_and_a_doubt_leaves_every_reader
         # Its answer came after all: a proof that nothing was accepted ends the doubt.
         await outbox.put_back(connection, [Undecided(*tenant, second, 1, 4, 0, "too fast")])
         assert await figures(connection, run) == {"total": 2}
-        assert [row["id"] for row in await outbox.read_ahead(connection, [reading], [])] == [second]
+        assert [row["id"] for row in await outbox.read_ahead(connection, [reading])] == [second]
 
 
 async def test_what_no_longer_is_at_that_attempt_is_not_put_back(database: Database, tenant: Tenant) -> None:

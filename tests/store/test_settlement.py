@@ -12,7 +12,7 @@ from pombo.store.database import Connection, Database
 from pombo.store.outbox import Undecided
 from pombo.store.settlement import ACCEPTED, FAILED, Evidence, Settled
 from tests.seeding import SeededRun, add_run, figures
-from tests.store.conftest import Tenant
+from tests.store.conftest import Tenant, sent_under
 
 
 async def intend(connection: Connection, tenant: Tenant, ids: list[int]) -> date:
@@ -20,15 +20,7 @@ async def intend(connection: Connection, tenant: Tenant, ids: list[int]) -> date
     worker_id = await leases.register(connection, "test", 1, 60.0)
     await connection.execute("UPDATE channel_leases SET worker_id = NULL")
     (lease,) = await leases.acquire(connection, worker_id)
-    at, granted = await outbox.store_intents(
-        connection,
-        worker_id,
-        1,
-        [tenant.workspace_id] * len(ids),
-        [tenant.channel_id] * len(ids),
-        ids,
-        [lease],
-    )
+    at, granted = await outbox.store_intents(connection, worker_id, 1, sent_under(lease, ids), [lease])
     assert sorted(granted) == sorted(ids)
     return at.astimezone(UTC).date()
 

@@ -2,9 +2,12 @@
 
 import asyncio
 import contextlib
+from datetime import timedelta
+from functools import partial
 
 from pombo.campaigns.expand import Expander
 from pombo.campaigns.figures import FiguresDuty
+from pombo.campaigns.sweep import sweep_abandoned
 from pombo.ingest.ingester import Ingester
 from pombo.run.lifecycle import database_when_there, stop_on_signals, stop_with_supervisor
 from pombo.run.place import Place
@@ -13,9 +16,10 @@ from pombo.settings import Settings
 from pombo.store.database import Database
 from pombo.store.errors import DatabaseUnavailable
 from pombo.telemetry import log
-from pombo.upkeep.schedule import Upkeep
+from pombo.upkeep.schedule import Duty, Upkeep
 
 _RETRY_S = 0.5
+_SWEEP_EVERY = timedelta(minutes=5)
 
 
 def worker_options(settings: Settings) -> WorkerOptions:
@@ -77,6 +81,7 @@ async def _work(settings: Settings, place: Place, database: Database, stop: asyn
                 database,
                 retention_days=settings.log_retention_days,
                 partition_days_ahead=settings.partition_days_ahead,
+                more=[Duty("abandoned_uploads", _SWEEP_EVERY, partial(sweep_abandoned, database))],
             ).run(stop),
             name="upkeep",
         ),

@@ -17,6 +17,8 @@ from pombo.store.outbox import BEGINNING
 READ_AHEAD_S = 2.0
 LEAST_READ_AHEAD = 50
 MOST_READ_AHEAD = 4000
+# One statement's intents: 500 take some 5 ms of database time, short against the pacing of any channel.
+MOST_INTENTS = 500
 
 
 class Outgoing:
@@ -63,7 +65,8 @@ class Stream:
         self.cursor: tuple[datetime, int] = BEGINNING
         self.more = True
         """Whether reading may find something."""
-        self.pass_began = 0.0
+        self.pass_began = float("-inf")
+        """Loop time of the last read from the beginning."""
 
 
 class Lane:

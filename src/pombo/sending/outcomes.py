@@ -151,9 +151,13 @@ class OutcomeWriter:
                 await self._write(batch)
                 break
             except DatabaseUnavailable as error:
-                self.stats.failures += 1
                 log.warning("outcomes_waiting", unsaved=self.stats.unsaved, reason=str(error))
-                await asyncio.sleep(_RETRY_S)
+            except Exception:
+                # A deadlock with ingest, a partition not made yet, a defect: whatever it is, an outcome is evidence and
+                # is not dropped. The lanes stop by themselves when too many are unsaved.
+                log.exception("outcomes_refused", unsaved=self.stats.unsaved)
+            self.stats.failures += 1
+            await asyncio.sleep(_RETRY_S)
         for lane, _ in batch.stops:
             lane.stop_saved = True
         count = len(batch.messages)

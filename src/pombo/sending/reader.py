@@ -1,8 +1,8 @@
 """Keeps the lanes' queues filled: one read for all streams that run low.
 
-Ids are no cursor, since concurrent writers commit out of order. So a stream is read in passes: from the beginning
-(leaving out what the lane holds), then from where the last read ended, which costs the same however many rows wait
-before it; a read that comes back short ends the pass, and the next one begins anew.
+A stream is read on from where the last read ended, which costs the same however many rows wait or have died before it.
+Ids are no cursor, though, since concurrent writers commit out of order. So every few seconds a stream is read from its
+beginning, and what the lane holds already is left out.
 """
 
 import time
@@ -10,13 +10,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from pombo.sending.lane import Lane, Outgoing, Stream
+from pombo.sending.lane import MOST_INTENTS, Lane, Outgoing, Stream
 from pombo.store import outbox
 from pombo.store.database import Connection
 from pombo.store.outbox import BEGINNING, Reading
 
-# A pass through a long queue is broken off after so long, to find what committed late or came due before the cursor.
-PASS_S = 30.0
+# So long may a message wait that committed after, yet lies before, what was read. Reading it costs the rows held.
+PASS_S = 10.0
 # One statement's rows: some 20 ms of database time.
 ROWS_A_READ = 10_000
 # A lane's part of it at least; fewer are not worth their index descent.
@@ -54,28 +54,26 @@ class Reader:
             return 0
         streams: list[Stream] = []
         readings: list[Reading] = []
-        held: list[int] = []
         # Every lane gets a part of the statement's rows, so that the first of many does not starve the rest.
         most = max(LEAST_ROWS, ROWS_A_READ // len(wanting))
         for lane, room in wanting:
             hungry = [stream for stream in lane.streams.values() if stream.more]
             share = max(1, min(room, most) // len(hungry))
             for stream in hungry:
-                if stream.cursor != BEGINNING and now - stream.pass_began > PASS_S:
-                    stream.cursor = BEGINNING
-                if stream.cursor == BEGINNING:
-                    stream.pass_began = now
+                limit = share
+                if now - stream.pass_began > PASS_S:
+                    stream.cursor, stream.pass_began = BEGINNING, now
+                    # What is queued comes first, and what is being collected just now.
+                    limit += len(stream.queue) + min(lane.open, MOST_INTENTS)
                 channel = lane.channel
-                readings.append(Reading(channel.workspace_id, channel.id, stream.run_id, *stream.cursor, share))
+                readings.append(Reading(channel.workspace_id, channel.id, stream.run_id, *stream.cursor, limit))
                 streams.append(stream)
-            if any(stream.cursor == BEGINNING for stream in hungry):
-                held.extend(lane.waiting_ids)
         for stream in streams:
             # Before the read, so that a bell rung while it is under way is not forgotten.
             stream.more = False
         began = time.perf_counter()
         try:
-            rows = await outbox.read_ahead(connection, readings, held)
+            rows = await outbox.read_ahead(connection, readings)
         except BaseException:
             for stream in streams:
                 stream.more = True
@@ -94,13 +92,11 @@ class Reader:
             stream = streams[number - 1]
             counts[number - 1] += 1
             stream.cursor = (due_at, id)
-            # A row may have been collected since the read began.
+            # Held from an earlier read, or collected since this one began.
             if id not in stream.lane.waiting_ids:
                 found[number - 1].append(Outgoing(id, attempt, uncounted, recipient, variables, stream))
         for stream, reading, messages, count in zip(streams, readings, found, counts, strict=True):
-            if count < reading.limit:
-                stream.cursor = BEGINNING
-            else:
+            if count >= reading.limit:
                 stream.more = True
             lane = stream.lane
             if messages and not (lane.draining or lane.stopped) and lane.streams.get(stream.run_id) is stream:

@@ -16,7 +16,7 @@ from pombo.meta.answers import read_answer
 from pombo.meta.errors import connection_error, content_error, find_rule
 from pombo.meta.transport import Answer, NeverWritten, Result, Transport
 from pombo.sending.backoff import retry_delay
-from pombo.sending.lane import Intent, Lane, Outgoing
+from pombo.sending.lane import MOST_INTENTS, Intent, Lane, Outgoing
 from pombo.sending.outcomes import OutcomeWriter
 from pombo.store import outbox
 from pombo.store.database import Connection, away
@@ -24,8 +24,6 @@ from pombo.store.errors import DatabaseUnavailable
 from pombo.store.outbox import Undecided
 from pombo.telemetry import log
 
-# One statement's intents: 500 take some 5 ms of database time, short against a timer's use for pacing.
-MOST_INTENTS = 500
 # A batch this small is not worth a commit of its own while others are in flight: wait for more to become free, but not
 # longer than the gather time.
 FEW = 32
@@ -167,9 +165,7 @@ class Sender:
                     connection,
                     self.worker_id,
                     intent_id,
-                    [m.stream.lane.channel.workspace_id for m in batch],
-                    [m.stream.lane.channel.id for m in batch],
-                    [m.id for m in batch],
+                    [((lease := m.stream.lane.lease).workspace_id, m.id, lease.epoch) for m in batch],
                     list(leases.values()),
                 )
         except DatabaseUnavailable:

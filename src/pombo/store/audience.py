@@ -18,7 +18,7 @@ DUE_BELL = "pombo_due"
 """Rung by NOTIFY when messages have become due."""
 
 # Rows deleted per statement when an upload is discarded: some 50 ms each, so that no transaction lasts.
-_DISCARD = 20_000
+_DISCARDED_LINES = 20_000
 
 
 class StagedLine(NamedTuple):
@@ -132,18 +132,10 @@ async def discard_upload(connection: Connection, workspace_id: WorkspaceId, run_
 
     Its row goes last, so that what is left over can still be found. Does nothing to an upload that became a run.
     """
-    for lines in ("audience", "run_rejects"):
-        while True:
-            gone = await connection.execute(
-                f"""DELETE FROM {lines} WHERE workspace_id = $1 AND run_id = $2
-                    AND EXISTS (SELECT FROM uploads WHERE workspace_id = $1 AND run_id = $2)
-                    AND line <= (SELECT max(line) FROM (SELECT line FROM {lines} WHERE workspace_id = $1 AND run_id = $2
-                                                        ORDER BY line LIMIT {_DISCARD}) AS first)""",
-                workspace_id,
-                run_id,
-            )
-            if gone == "DELETE 0":
-                break
+    for statement in _DISCARD:
+        after: int | None = -1
+        while after is not None:
+            after = await connection.fetchval(statement, workspace_id, run_id, after, _DISCARDED_LINES)
     await connection.execute("DELETE FROM uploads WHERE workspace_id = $1 AND run_id = $2", workspace_id, run_id)
 
 
@@ -177,6 +169,18 @@ _TAKE_STAGED = """
                                           WHERE workspace_id = $1 AND run_id = $2 AND line > $3
                                           ORDER BY line LIMIT $4) AS next)
     RETURNING line AS position, channel_id, recipient, variables"""
+
+_DISCARD = [
+    f"""WITH gone AS (
+            DELETE FROM {lines} WHERE workspace_id = $1 AND run_id = $2 AND line > $3
+            AND EXISTS (SELECT FROM uploads WHERE workspace_id = $1 AND run_id = $2)
+            AND line <= (SELECT max(line) FROM (SELECT line FROM {lines}
+                                                WHERE workspace_id = $1 AND run_id = $2 AND line > $3
+                                                ORDER BY line LIMIT $4) AS next)
+            RETURNING line
+        ) SELECT max(line) FROM gone"""
+    for lines in ("audience", "run_rejects")
+]
 
 _TAKE_CONTACTS = """
     SELECT id AS position, channel_id, external_id AS recipient, nullif(attributes, '{}') AS variables

@@ -82,7 +82,8 @@ WITH outcome AS (
 SELECT CASE WHEN (SELECT count(*) FROM gone) < cardinality($3) THEN (SELECT coalesce(array_agg(id), '{}') FROM gone) END
 """
 
-# Accepted messages whose outbox row was gone: in the delivery log already, by the other witness or as failed.
+# Accepted messages whose outbox row was gone: in the delivery log already, by the other witness or as failed. Probed by
+# key one by one, in order: the statistics of a partition made today mislead the planner into reading it whole.
 _CONFIRM = """
 WITH witness AS (
     SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::date[], $5::text[])
@@ -90,12 +91,13 @@ WITH witness AS (
 ), found AS (
     SELECT d.workspace_id, d.id, d.day, d.run_id, d.state AS was, d.provider_id AS known, w.provider_id AS brought,
            d.provider_id <> w.provider_id AND d.second_provider_id IS NULL AS twice
-    FROM witness w
-    JOIN deliveries d ON d.workspace_id = w.workspace_id AND d.id = w.id AND d.day >= w.day
-                     AND d.channel_id = w.channel_id
-    WHERE d.state < 2 OR d.provider_id IS DISTINCT FROM w.provider_id
-    ORDER BY d.workspace_id, d.id
-    FOR UPDATE OF d
+    FROM (SELECT * FROM witness ORDER BY workspace_id, id) w
+    CROSS JOIN LATERAL (
+        SELECT d.* FROM deliveries d
+        WHERE d.workspace_id = w.workspace_id AND d.id = w.id AND d.day >= w.day AND d.day <= (now() AT TIME ZONE 'UTC')::date + 1
+          AND d.channel_id + 0 = w.channel_id AND (d.state < 2 OR d.provider_id IS DISTINCT FROM w.provider_id)
+        FOR UPDATE
+    ) d
 ), corrected AS (
     UPDATE deliveries d SET
         provider_id = coalesce(d.provider_id, f.brought),
