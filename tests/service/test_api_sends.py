@@ -5,15 +5,18 @@ import hashlib
 import json
 import tracemalloc
 from collections.abc import AsyncIterator
+from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import httpx
 import pytest
 
 from pombo.campaigns.expand import Expander
+from pombo.campaigns.sweep import sweep_abandoned
 from pombo.campaigns.upload import Upload
 from pombo.domain.ids import ChannelId
-from pombo.store import contacts
+from pombo.store import contacts, idempotency
 from pombo.store.contacts import NewContact
 from pombo.store.database import Database
 from pombo.store.secrets import SecretBox
@@ -454,6 +457,33 @@ async def test_a_request_that_is_cancelled_in_the_middle_leaves_nothing(api: Api
     with pytest.raises(asyncio.CancelledError):
         await request
     assert await api.stored() == NOTHING
+
+
+async def test_what_a_lost_database_leaves_of_a_request_is_swept_later_and_its_key_is_free(api: Api, url: str) -> None:
+    pieces = iter(_pieces(api, 15_000)[:-1])
+
+    async def receive() -> Any:
+        if (piece := next(pieces, None)) is None:
+            await api.database.worker.close()
+            await api.database.app.close()
+            return {"type": "http.request", "body": b"]}", "more_body": False}
+        return {"type": "http.request", "body": piece, "more_body": True}
+
+    sent = await _call(api, receive)
+    assert (sent[0]["status"], json.loads(sent[1]["body"])["error"]["code"]) == (503, "database_unavailable")
+
+    async with Database.open(url) as database:
+        left = replace(api, database=database)
+        assert (await left.stored())["audience"] >= 10_000
+        assert await sweep_abandoned(database) == 0
+        async with database.borrow() as connection:
+            await connection.execute("UPDATE uploads SET touched_at = touched_at - interval '2 hours'")
+            await connection.execute("UPDATE idempotency_keys SET leased_until = now() - interval '1 second'")
+        assert await sweep_abandoned(database) == 1
+        assert await left.stored() == {**NOTHING, "idempotency_keys": 1}
+        async with database.tenant(api.account.workspace_id) as connection:
+            claimed = await idempotency.claim(connection, api.account.workspace_id, "given:k", timedelta(minutes=1))
+        assert claimed is None
 
 
 async def test_a_hundred_thousand_recipients_stream_through_bounded_memory(api: Api) -> None:
