@@ -94,7 +94,8 @@ WITH witness AS (
     FROM (SELECT * FROM witness ORDER BY workspace_id, id) w
     CROSS JOIN LATERAL (
         SELECT d.* FROM deliveries d
-        WHERE d.workspace_id = w.workspace_id AND d.id = w.id AND d.day >= w.day AND d.day <= (now() AT TIME ZONE 'UTC')::date + 1
+        WHERE d.workspace_id = w.workspace_id AND d.id = w.id
+          AND d.day BETWEEN w.day AND (now() AT TIME ZONE 'UTC')::date + 1
           AND d.channel_id + 0 = w.channel_id AND (d.state < 2 OR d.provider_id IS DISTINCT FROM w.provider_id)
         FOR UPDATE
     ) d
