@@ -29,5 +29,3 @@ async def test_contacts_are_counted_by_channel_within_the_workspace(database: Da
         assert await count(connection, mine.workspace_id, [mine.page]) == 2
         assert await count(connection, mine.workspace_id, [mine.page, mine.number]) == 3
         assert await count(connection, mine.workspace_id, [theirs.page]) == 0
-        assert await contacts.has_contacts(connection, mine.workspace_id, [mine.number])
-        assert not await contacts.has_contacts(connection, mine.workspace_id, [theirs.number])

@@ -21,7 +21,6 @@ async def test_a_claimed_key_is_under_way_until_it_is_remembered_then_gives_the_
         assert isinstance(await idempotency.claim(connection, workspace, "k", _LEASE), UnderWay)
         assert await idempotency.remember(connection, workspace, "k", _ANSWER) is None
         assert await idempotency.claim(connection, workspace, "k", _LEASE) == _ANSWER
-        assert await idempotency.find_answer(connection, workspace, "k") == _ANSWER
 
 
 async def test_keys_of_two_workspaces_have_nothing_to_do_with_each_other(database: Database, box: SecretBox) -> None:

@@ -55,10 +55,6 @@ class Upload:
             # A cancelled request's leftovers go as well; what even this cannot remove is swept an hour later.
             await asyncio.shield(self._discard(self._run_id))
 
-    @property
-    def is_addressed(self) -> bool:
-        return self._addressing is not None
-
     def address_by(self, addressing: Addressing) -> None:
         """The campaign is known now."""
         self._addressing = addressing

@@ -77,11 +77,6 @@ def encode_content(content: Content) -> str:
     return msgspec.json.encode(content).decode()
 
 
-def decode_content(stored: str) -> Content:
-    content: Content = _decode_content(stored)
-    return content
-
-
 def _campaign(row: Any) -> Campaign:
     values = dict(row)
     if values["content"] is not None:

@@ -40,12 +40,3 @@ async def count_contacts(connection: Connection, workspace_id: WorkspaceId, chan
         channel_ids,
     )
     return count
-
-
-async def has_contacts(connection: Connection, workspace_id: WorkspaceId, channel_ids: Sequence[ChannelId]) -> bool:
-    found: bool = await connection.fetchval(
-        "SELECT EXISTS (SELECT FROM contacts WHERE workspace_id = $1 AND channel_id = ANY ($2::bigint[]))",
-        workspace_id,
-        channel_ids,
-    )
-    return found

@@ -68,10 +68,6 @@ async def release(connection: Connection, workspace_id: WorkspaceId, key: str) -
     )
 
 
-async def find_answer(connection: Connection, workspace_id: WorkspaceId, key: str) -> StoredAnswer | None:
-    return await _find(connection, workspace_id, key)
-
-
 async def remember(
     connection: Connection, workspace_id: WorkspaceId, key: str, answer: StoredAnswer
 ) -> StoredAnswer | None:
