@@ -139,6 +139,38 @@ async def test_contacts_of_the_chosen_channels_are_expanded_with_their_attribute
     assert total == 13
 
 
+async def test_a_contact_added_again_while_the_run_expands_gets_one_message(database: Database, box: SecretBox) -> None:
+    account = await add_account(database, box)
+
+    async def add(*names: str) -> None:
+        async with database.tenant(account.workspace_id) as connection:
+            await contacts.save_contacts(
+                connection, account.workspace_id, [NewContact(account.page, name) for name in names]
+            )
+
+    await add("1", "2", "3")
+    async with database.tenant(account.workspace_id) as connection:
+        await runs.start_run(
+            connection,
+            workspace_id=account.workspace_id,
+            campaign_id=account.campaign_id,
+            content=HELLO,
+            channel_ids=[account.page],
+            source=runs.Source.CONTACTS,
+        )
+    assert await Expander(database, chunk=2).run_once()
+    async with database.borrow() as connection:
+        await connection.execute("DELETE FROM contacts WHERE external_id = '1'")
+    await add("1", "4")
+
+    await _expand_all(database, chunk=2)
+
+    async with database.borrow() as connection:
+        rows = await connection.fetch("SELECT recipient FROM outbox ORDER BY recipient")
+        assert [row["recipient"] for row in rows] == ["1", "2", "3", "4"]
+        assert await connection.fetchrow("SELECT sum(total), sum(duplicates) FROM run_deltas") == (4, 1)
+
+
 async def test_an_audience_of_no_contacts_is_expanded_to_nothing(database: Database, box: SecretBox) -> None:
     account = await add_account(database, box)
     async with database.tenant(account.workspace_id) as connection:

@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
+import asyncpg
+
 from pombo.domain.ids import RunId, WorkspaceId
 from pombo.store.database import Connection
 from pombo.store.errors import NotFound
@@ -186,7 +188,8 @@ _TAKE_CONTACTS = """
     SELECT id AS position, channel_id, external_id AS recipient, nullif(attributes, '{}') AS variables
     FROM contacts WHERE workspace_id = $1 AND channel_id = $6 AND id > $3 ORDER BY id LIMIT $4"""
 
-# Whoever is in the run already, from an earlier chunk or an earlier line of this one, is a duplicate.
+# Whoever is in the run already, from an earlier chunk or an earlier line of this one, is a duplicate. `{on_conflict}`
+# leaves them out; without it the insert takes half the time, and fails when there is one.
 _MOVE = """
 WITH chunk AS MATERIALIZED ({take}
 ), numbered AS MATERIALIZED (
@@ -195,7 +198,7 @@ WITH chunk AS MATERIALIZED ({take}
 ), joined AS (
     INSERT INTO run_recipients (workspace_id, run_id, channel_id, recipient, message_id)
     SELECT $1, $2, channel_id, recipient, id FROM numbered
-    ON CONFLICT DO NOTHING
+    {on_conflict}
     RETURNING message_id
 ), queued AS (
     INSERT INTO outbox (workspace_id, id, channel_id, run_id, due_at, recipient, variables)
@@ -217,8 +220,9 @@ SELECT count(*) AS taken, max(position) AS last FROM chunk
 # The planner cannot know how many rows a chunk has; a guess of few would join it to itself by nested loops, which takes
 # twenty times as long. Hashing is never slow here.
 _NO_NESTED_LOOPS = "SET LOCAL enable_nestloop = off"
-_MOVE_STAGED = _MOVE.format(take=_TAKE_STAGED)
-_MOVE_CONTACTS = _MOVE.format(take=_TAKE_CONTACTS)
+_MOVE_STAGED = _MOVE.format(take=_TAKE_STAGED, on_conflict="ON CONFLICT DO NOTHING")
+_MOVE_CONTACTS = _MOVE.format(take=_TAKE_CONTACTS, on_conflict="")
+_MOVE_REPEATED_CONTACTS = _MOVE.format(take=_TAKE_CONTACTS, on_conflict="ON CONFLICT DO NOTHING")
 
 
 async def move_staged(
@@ -242,11 +246,14 @@ async def move_contacts(
 ) -> Moved:
     """As `move_staged`, from one channel's contacts, with their attributes as variables."""
     await connection.execute(_NO_NESTED_LOOPS)
-    return Moved(
-        *await connection.fetchrow(  # type: ignore[misc]
-            _MOVE_CONTACTS, workspace_id, run_id, after_id, limit, due_at, channel_id
-        )
-    )
+    arguments = (workspace_id, run_id, after_id, limit, due_at, channel_id)
+    try:
+        async with connection.transaction():
+            row = await connection.fetchrow(_MOVE_CONTACTS, *arguments)
+    except asyncpg.UniqueViolationError:
+        # A channel has each contact once, so this is one that was deleted and added again while the run expanded.
+        row = await connection.fetchrow(_MOVE_REPEATED_CONTACTS, *arguments)
+    return Moved(*row)  # type: ignore[misc]
 
 
 async def ring_due(connection: Connection) -> None:
