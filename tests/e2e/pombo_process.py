@@ -47,8 +47,10 @@ class Installation:
             **self.environment,
         }
 
-    def run(self, *arguments: str, stdin: str | None = None, status: int = 0, timeout: float = 60.0) -> str:
-        """What the command prints; it must end with `status`."""
+    def run(
+        self, *arguments: str, stdin: str | None = None, status: int = 0, timeout: float = 60.0, output: str = ""
+    ) -> str:
+        """What the command prints (of a failing one, on stderr unless said otherwise); it must end with `status`."""
         ended = subprocess.run(
             [sys.executable, "-m", "pombo", *arguments],
             env=self._environment(),
@@ -60,7 +62,7 @@ class Installation:
             check=False,
         )
         assert ended.returncode == status, f"{arguments}: {ended.returncode}\n{ended.stdout}\n{ended.stderr}"
-        return ended.stdout if status == 0 else ended.stderr
+        return ended.stdout if status == 0 or output == "stdout" else ended.stderr
 
     @contextmanager
     def up(self, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:

@@ -332,3 +332,16 @@ async def test_stopping_while_requests_are_in_flight_waits_for_their_answers(set
     assert found.get("uncertain", 0) == 0
     assert found["accepted"] == (await setting.sandbox.ledger())["accepted"]
     assert await setting.value("SELECT count(*) FROM outbox WHERE state <> 'r'") == 0
+
+
+async def test_a_global_limit_holds_over_all_channels(setting: Setting) -> None:
+    pages = [await setting.sandbox.add_page(setting.page.app, brake_per_second=None) for _ in range(3)]
+    ids = [await add_channel(setting.database, setting.box, setting.workspace, page) for page in pages]
+    run = await add_run(setting.database, setting.workspace, [(ids[n % 3], str(20_000 + n)) for n in range(120)])
+
+    found = await settled(setting, run, 120, replace(setting.options, global_rate=100.0))
+
+    assert found["accepted"] == 120
+    times = sorted(m["accepted_at"] for m in await setting.sandbox.messages())
+    for first, at in enumerate(times):
+        assert sum(at <= later < at + 0.5 for later in times[first:]) <= 100 * 0.5 + 2 * 10 + 1

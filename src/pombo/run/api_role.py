@@ -9,7 +9,7 @@ from pombo.api.app import create_app
 from pombo.api.services import BatchReport, Services
 from pombo.api.webhooks import WebhookReceiver
 from pombo.domain.ids import WorkspaceId
-from pombo.run.lifecycle import database_when_there, stop_on_signals, stop_with_supervisor
+from pombo.run.lifecycle import database_when_there, spare_the_collector, stop_on_signals, stop_with_supervisor
 from pombo.run.place import Place
 from pombo.run.worker_role import worker_options
 from pombo.sending.once import process_batch
@@ -54,6 +54,7 @@ async def _serve(settings: Settings, place: Place, database: Database, stop: asy
             timeout_graceful_shutdown=_GRACE_S,
         )
     )
+    spare_the_collector()
     watching = asyncio.create_task(stop_with_supervisor(stop))
     serving = asyncio.create_task(server.serve())
     stopped = asyncio.create_task(stop.wait())

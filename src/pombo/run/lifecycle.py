@@ -1,6 +1,7 @@
 """Signals, and what a role does while the database is not there yet."""
 
 import asyncio
+import gc
 import os
 import signal
 from collections.abc import AsyncIterator
@@ -13,6 +14,12 @@ from pombo.telemetry import log
 # Set by the supervisor for its children: the process whose end is theirs too.
 SUPERVISOR_VARIABLE = "POMBO_SUPERVISOR_PID"
 _RETRY_S = 1.0
+
+
+def spare_the_collector() -> None:
+    """Once a role has started: what it has loaded is never garbage, and searching it all takes a tenth of a second."""
+    gc.collect()
+    gc.freeze()
 
 
 def stop_on_signals() -> asyncio.Event:

@@ -9,7 +9,7 @@ from pombo.campaigns.expand import Expander
 from pombo.campaigns.figures import FiguresDuty
 from pombo.campaigns.sweep import sweep_abandoned
 from pombo.ingest.ingester import Ingester
-from pombo.run.lifecycle import database_when_there, stop_on_signals, stop_with_supervisor
+from pombo.run.lifecycle import database_when_there, spare_the_collector, stop_on_signals, stop_with_supervisor
 from pombo.run.place import Place
 from pombo.sending.worker import Worker, WorkerOptions
 from pombo.settings import Settings
@@ -28,6 +28,7 @@ def worker_options(settings: Settings) -> WorkerOptions:
         graph_api_version=settings.graph_api_version,
         concurrency=settings.worker_concurrency,
         max_sockets=settings.max_sockets,
+        global_rate=settings.rate_limit_max_jobs_per_second,
         attempts=settings.send_attempts,
         answer_timeout_s=settings.answer_timeout_s,
         lease_s=settings.lease_s,
@@ -67,6 +68,7 @@ async def _work(settings: Settings, place: Place, database: Database, stop: asyn
                         await asyncio.sleep(_RETRY_S)
             await asyncio.sleep(_RETRY_S)
 
+    spare_the_collector()
     helpers = [
         asyncio.create_task(listen(), name="bells"),
         asyncio.create_task(stop_with_supervisor(stop), name="supervisor"),

@@ -18,6 +18,7 @@ from pombo.meta.transport import Answer, NeverWritten, Result, Transport
 from pombo.sending.backoff import retry_delay
 from pombo.sending.lane import MOST_INTENTS, Intent, Lane, Outgoing
 from pombo.sending.outcomes import OutcomeWriter
+from pombo.sending.pacer import TokenBucket
 from pombo.store import outbox
 from pombo.store.database import Connection, away
 from pombo.store.errors import DatabaseUnavailable
@@ -78,6 +79,8 @@ class Sender:
         """Set when messages were collected, so that the lanes may want more."""
         self.budget: int | None = None
         """How many more messages may be collected; None for no limit. (One batch of a cron call.)"""
+        self.pacer: TokenBucket | None = None
+        """This worker's part of the global limit, if there is one."""
         self.worker_id = 0
         self.stats = SenderStats()
 
@@ -114,6 +117,8 @@ class Sender:
         now = self._clock()
         waits = [wait for lane in self._lanes.values() if (wait := lane.wait(now)) is not None]
         # Several lanes are due at about the same time: one wake-up for those of the next few milliseconds.
+        if waits and self.pacer is not None:
+            waits = [max(min(waits), self.pacer.wait(now))]
         timeout = max(min(waits), GATHER_S) if waits and self._capacity() > 0 else None
         try:
             async with asyncio.timeout(timeout):
@@ -138,6 +143,8 @@ class Sender:
         ready = [lane for lane in self._lanes.values() if lane.buffered]
         if not ready:
             return []
+        if self.pacer is not None and not (capacity := self.pacer.take(capacity, now)):
+            return []
         # Another lane begins each time; each takes an even part first, then the rest goes to whoever has more.
         self._turn = (self._turn + 1) % len(ready)
         ready = ready[self._turn :] + ready[: self._turn]
@@ -149,6 +156,8 @@ class Sender:
                 batch += lane.take(min(share, left), now)
         if self.budget is not None:
             self.budget -= len(batch)
+        if self.pacer is not None:
+            self.pacer.give_back(capacity - len(batch))
         self.stats.collected += len(batch)
         self.hungry.set()
         return batch

@@ -20,7 +20,7 @@ from pombo.sending.pacer import TokenBucket
 from pombo.sending.reader import Reader
 from pombo.sending.sender import Sender
 from pombo.sending.stats import snapshot
-from pombo.store import channels, leases, outbox
+from pombo.store import channels, leases, outbox, workers_view
 from pombo.store.channels import Channel
 from pombo.store.database import Connection, Database
 from pombo.store.errors import DatabaseUnavailable
@@ -49,6 +49,8 @@ class WorkerOptions:
     graph_api_version: str
     concurrency: int = 500
     max_sockets: int = 500
+    global_rate: float | None = None
+    """Messages/s of all channels and workers together."""
     attempts: int = 3
     answer_timeout_s: float = 30.0
     lease_s: float = 8.0
@@ -231,6 +233,7 @@ class Worker:
     async def _tend(self, connection: Connection) -> None:
         while True:
             await self._beat(connection)
+            await self._share_global_rate(connection)
             if taken := await leases.acquire(connection, self.worker_id, self._workspace_id):
                 await self._open_lanes(connection, taken)
                 self.ring()
@@ -262,6 +265,16 @@ class Worker:
         self.sender.worker_id = self.writer.worker_id = self.worker_id
         self._last_heartbeat = now
         log.info("worker_registered", worker=self.worker_id)
+
+    async def _share_global_rate(self, connection: Connection) -> None:
+        """An even part each. While a worker comes or goes the parts may add up to more for one round of `_tend`."""
+        if self._options.global_rate is None:
+            return
+        rate = self._options.global_rate / max(1, await workers_view.count_live_workers(connection))
+        if self.sender.pacer is None:
+            self.sender.pacer = TokenBucket(rate, self._clock())
+        elif self.sender.pacer.rate != rate:
+            self.sender.pacer.set_rate(rate, self._clock())
 
     async def _keep_beating(self) -> None:
         """While stopping: what is in flight must not look like a dead worker's."""

@@ -1,0 +1,132 @@
+"""The commands as a user meets them: one `pombo up --sandbox`, and everything done to it."""
+
+import json
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.e2e.pombo_process import Installation, stop
+from tests.e2e.test_stop_and_start import running_sandbox
+
+APP_SECRET = "e2e-app-secret"
+
+
+@pytest.fixture(scope="module")
+def sandbox() -> Iterator[httpx.Client]:
+    with running_sandbox() as client:
+        app = {"app_id": "1", "app_secret": APP_SECRET, "verify_token": "e2e-verify-token"}
+        page = {"page_id": "4001", "app_id": "1", "access_token": "page-token", "settings": {"brake_per_second": None}}
+        assert client.post("/sandbox/setup", json={"apps": [app], "pages": [page]}).is_success
+        yield client
+
+
+@pytest.fixture(scope="module")
+def pombo(sandbox: httpx.Client) -> Iterator[Installation]:
+    with tempfile.TemporaryDirectory(prefix="pombo-e2e-") as name:
+        settings = {"GRAPH_API_URL": str(sandbox.base_url).rstrip("/"), "WORKER_SECRET": "cron-secret-of-16-characters"}
+        installation = Installation(Path(name), settings)
+        with installation.up("--workers", "1") as process:
+            yield installation
+            stop(process)
+
+
+def add_page(pombo: Installation, token: str = "page-token", *more: str) -> str:
+    return pombo.run(
+        "channel", "add", "messenger", "--external-id", "4001", "--name", "Shop", "--token", token,
+        "--app-secret", APP_SECRET, "--verify-token", "e2e-verify-token", "--rate", "200", *more,
+    )  # fmt: skip
+
+
+def test_a_channel_is_added_and_the_webhook_handshake_works_at_once(pombo: Installation, sandbox: httpx.Client) -> None:
+    added = json.loads(add_page(pombo, "page-token", "--json"))
+    assert added["ratePerSecond"] == 200
+    assert added["verifyToken"] == "e2e-verify-token"
+    callback = {"app_id": "1", "callback_url": f"{pombo.url}/webhook", "object": "page", "verify": True}
+    assert sandbox.put("/sandbox/webhooks", json=callback).is_success
+
+    (listed,) = json.loads(pombo.run("channel", "list", "--json"))
+    assert (listed["externalId"], listed["state"]) == ("4001", "active")
+
+
+def test_send_reports_broken_rows_sends_the_good_ones_and_waits_for_all(pombo: Installation) -> None:
+    add_page(pombo)
+    csv = 'recipient,first_name\n24000001,Ana\n,Nobody\n24000002,"João ""J"""\nnot-a-number,X\n24000001,again\n'
+
+    printed = pombo.run(
+        "send", "--channel", "Shop", "--recipients", "-", "--text", "Hi {{ first_name }}", "--wait", "--json",
+        stdin=csv, status=1,
+    )  # fmt: skip
+    assert "Line 3" in printed
+    assert "Line 5" in printed
+
+    good = "recipient,first_name\n24000003,Ana\n24000004,Rui\n"
+    figures = json.loads(
+        pombo.run("send", "--channel", "4001", "--recipients", "-", "--text", "Hi", "--wait", "--json", stdin=good)
+    )
+    assert (figures["total"], figures["accepted"], figures["rejected"]) == (2, 2, 0)
+
+
+@pytest.mark.parametrize(
+    ("csv", "text", "channel", "says"),
+    [
+        ("recipient\n24000001\n", "x" * 2001, "Shop", "2000"),
+        ("phone\n24000001\n", "Hi", "Shop", "recipient"),
+        ("recipient\n", "Hi", "Shop", "nobody"),
+        ("recipient\n24000001\n", "Hi", "Elsewhere", "no channel"),
+        ("recipient\n24000001\n", "Hi {{ name", "Shop", "column 4"),
+    ],
+)
+def test_send_refuses_what_cannot_be_sent_in_one_sentence(
+    pombo: Installation, csv: str, text: str, channel: str, says: str
+) -> None:
+    add_page(pombo)
+    printed = pombo.run("send", "--channel", channel, "--recipients", "-", "--text", text, stdin=csv, status=1)
+    assert says.lower() in printed.lower()
+    assert "Traceback" not in printed
+
+
+def test_doctor_finds_a_working_installation_well_and_a_dead_token_not(pombo: Installation) -> None:
+    add_page(pombo)
+    assert "FAIL" not in pombo.run("doctor")
+    add_page(pombo, "revoked-token")
+    findings = json.loads(pombo.run("doctor", "--json", status=1, output="stdout"))
+    assert [f["what"] for f in findings if not f["ok"]] == ["channel Shop"]
+    add_page(pombo)
+
+
+def test_partitions_are_reported_made_and_dropped(pombo: Installation) -> None:
+    report = json.loads(pombo.run("partitions", "report", "--json"))
+    assert {row["table"] for row in report} == {"deliveries", "webhook_log"}
+    assert len(pombo.run("partitions", "create", "32").splitlines()) == 4
+    assert "Nothing to drop" in pombo.run("partitions", "drop", "7")
+
+
+def test_a_key_opens_the_api_and_without_one_it_stays_shut(pombo: Installation) -> None:
+    key = pombo.run("key", "create", "--name", "e2e").strip()
+    with httpx.Client(base_url=pombo.url) as api:
+        assert api.get("/stats/workers").status_code == 401
+        workers = api.get("/stats/workers", headers={"Authorization": f"Bearer {key}"})
+        assert len(workers.json()["workers"]) == 1
+        cron = api.get(
+            "/api/queue/worker", headers={"Authorization": "Bearer cron-secret-of-16-characters"}, timeout=60
+        )
+        assert cron.status_code == 200, cron.text
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"), [("PORT", "eighty"), ("DATABASE_URL", "mysql://x"), ("GRAPH_API_VERSION", "26")]
+)
+def test_a_wrong_setting_is_named_at_the_start(pombo: Installation, variable: str, value: str) -> None:
+    wrong = Installation(pombo.directory, {**pombo.environment, variable: value})
+    printed = wrong.run("migrate", status=1)
+    assert variable in printed
+    assert "Traceback" not in printed
+
+
+def test_a_port_that_is_taken_is_said_in_a_sentence(pombo: Installation) -> None:
+    printed = Installation(pombo.directory, pombo.environment, pombo.port).run("api", status=1)
+    assert str(pombo.port) in printed
+    assert "Traceback" not in printed
