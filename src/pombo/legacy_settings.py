@@ -17,7 +17,6 @@ SUCCESSORS: dict[str, str] = {
     "POSTGRES_PASSWORD": "is not read: call it DB_PASSWORD, or give DATABASE_URL.",
     "POSTGRES_DB": "is not read: call it DB_NAME, or give DATABASE_URL.",
     "CIRCUIT_BREAKER_TIMEOUT": "is not read: give CIRCUIT_BREAKER_TIMEOUT_MS, in milliseconds.",
-    "RATE_LIMIT_MAX_JOBS_PER_SECOND": "is not in force yet: each channel keeps to its own rate.",
     "FB_APP_ID": "is not needed: an app is known by its secret, `pombo channel add --app-secret`.",
     "FB_APP_SECRET": f"is not read: give it to {_MESSENGER} --app-secret`.",
     "FB_VERIFY_TOKEN": f"is not read: give it to {_MESSENGER} --verify-token`.",

@@ -47,7 +47,7 @@ class Settings(BaseSettings):
     worker_concurrency: int = Field(500, ge=1, description="Requests in flight at most, per worker process.")
     max_sockets: int = Field(500, ge=1, description="Kept-alive connections to Meta at most, per worker process.")
     rate_limit_max_jobs_per_second: float | None = Field(
-        None, gt=0, description="Global limit over all channels. Checked, but not in force yet."
+        None, gt=0, description="Messages/s of all channels and workers together; no such limit unless set."
     )
     rate_limit_per_page: float | None = Field(
         None, gt=0, description="Messages/s of a new channel; unset: Meta's own limit for its kind (40 or 80)."
