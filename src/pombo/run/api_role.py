@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import socket
 
 import uvicorn
 
@@ -9,6 +10,7 @@ from pombo.api.app import create_app
 from pombo.api.services import BatchReport, Services
 from pombo.api.webhooks import WebhookReceiver
 from pombo.domain.ids import WorkspaceId
+from pombo.run.errors import CommandFailed
 from pombo.run.lifecycle import database_when_there, spare_the_collector, stop_on_signals, stop_with_supervisor
 from pombo.run.place import Place
 from pombo.run.worker_role import worker_options
@@ -23,26 +25,26 @@ _GRACE_S = 3
 _BACKLOG = 2048
 
 
-async def run_api(settings: Settings, place: Place) -> int:
-    """Until a signal. The exit status: 1 when the port cannot be had. Raises SchemaError."""
+async def run_api(settings: Settings, place: Place) -> None:
+    """Until a signal. Raises SchemaError, or CommandFailed when the port cannot be had."""
     stop = stop_on_signals()
     async with database_when_there(place.database_url, "pombo api", stop) as database:
-        return 0 if database is None else await _serve(settings, place, database, stop)
+        if database is not None:
+            await _serve(settings, place, database, stop)
 
 
-async def _serve(settings: Settings, place: Place, database: Database, stop: asyncio.Event) -> int:
+async def _serve(settings: Settings, place: Place, database: Database, stop: asyncio.Event) -> None:
     options = worker_options(settings)
 
     async def one_batch(workspace_id: WorkspaceId | None, count: int) -> BatchReport:
         return await process_batch(database, place.box, options, count, workspace_id)
 
+    listener = _listen(settings.host, settings.port)
     receiver = WebhookReceiver(database, place.box)
     app = create_app(Services(database, settings, place.box, receiver, one_batch))
     server = _Server(
         uvicorn.Config(
             app,
-            host=settings.host,
-            port=settings.port,
             loop="uvloop",
             http="httptools",
             ws="websockets-sansio",
@@ -50,27 +52,33 @@ async def _serve(settings: Settings, place: Place, database: Database, stop: asy
             access_log=False,
             log_level="warning",
             server_header=False,
-            backlog=_BACKLOG,
             timeout_graceful_shutdown=_GRACE_S,
         )
     )
     spare_the_collector()
     watching = asyncio.create_task(stop_with_supervisor(stop))
-    serving = asyncio.create_task(server.serve())
+    serving = asyncio.create_task(server.serve(sockets=[listener]))
     stopped = asyncio.create_task(stop.wait())
     try:
         await asyncio.wait([serving, stopped], return_when=asyncio.FIRST_COMPLETED)
         server.should_exit = True
         await serving
-    except SystemExit:
-        # uvicorn's way of saying that it cannot listen; it has printed why.
-        return 1
     finally:
         stopped.cancel()
         watching.cancel()
         await receiver.close()
         log.info("api_stopped")
-    return 0
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """Raises CommandFailed, in words that uvicorn's own exit has not."""
+    try:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        return socket.create_server((host, port), family=family, backlog=_BACKLOG)
+    except OSError as error:
+        raise CommandFailed(
+            f"The API cannot listen on {host}:{port}: {error.strerror}. PORT takes another one."
+        ) from error
 
 
 class _Server(uvicorn.Server):
