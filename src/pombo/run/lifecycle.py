@@ -17,9 +17,13 @@ _RETRY_S = 1.0
 
 
 def spare_the_collector() -> None:
-    """Once a role has started: what it has loaded is never garbage, and searching it all takes a tenth of a second."""
+    """Once a role has started: what it has loaded is never garbage, and searching it all takes a tenth of a second.
+
+    Nothing of ours makes many cycles, so that the young are looked at less often, too: 3 % of a busy worker's time.
+    """
     gc.collect()
     gc.freeze()
+    gc.set_threshold(50_000, 20, 50)
 
 
 def stop_on_signals() -> asyncio.Event:

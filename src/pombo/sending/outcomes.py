@@ -21,6 +21,8 @@ from pombo.telemetry import log
 # Long enough to gather a batch at hundreds of messages a second, short against any receipt.
 LINGER_S = 0.02
 BATCH = 500
+# Two at a time: while one waits for its commit the next is gathered and encoded.
+WRITERS = 2
 _RETRY_S = 0.5
 
 
@@ -43,6 +45,12 @@ class _Batch:
     stops: list[tuple[Lane, SendError]] = field(default_factory=list)
     messages: list[Outgoing] = field(default_factory=list)
     """All that the batch decides; the lane lets go of them when it is saved."""
+    finished: list[int] = field(default_factory=list)
+    """Intents whose messages are all saved."""
+
+    @property
+    def any(self) -> bool:
+        return bool(self.messages or self.stops or self.retries)
 
 
 class OutcomeWriter:
@@ -58,6 +66,7 @@ class OutcomeWriter:
         self._saved = saved
         self._waiting = _Batch()
         self._finished: list[int] = []
+        self._looking: set[asyncio.Task[None]] = set()
         self._rung = asyncio.Event()
         self._full = asyncio.Event()
         self._closing = False
@@ -123,12 +132,19 @@ class OutcomeWriter:
 
     async def run(self) -> None:
         """Until `close`, and then until all is written."""
+        async with asyncio.TaskGroup() as tasks:
+            for _ in range(WRITERS):
+                tasks.create_task(self._write_batches())
+        await asyncio.gather(*self._looking)
+
+    async def _write_batches(self) -> None:
         while True:
-            if not self._waiting.messages and not self._waiting.stops and not self._waiting.retries:
+            if not self._waiting.any:
                 if self._closing:
                     return
                 self._rung.clear()
                 await self._rung.wait()
+                continue
             if not self._full.is_set() and not self._closing:
                 try:
                     async with asyncio.timeout(self._linger_s):
@@ -136,8 +152,9 @@ class OutcomeWriter:
                 except TimeoutError:
                     pass
             batch, self._waiting = self._waiting, _Batch()
+            batch.finished, self._finished = self._finished, []
             self._full.clear()
-            if batch.messages or batch.stops or batch.retries:
+            if batch.any:
                 await self._write_until_saved(batch)
 
     def close(self) -> None:
@@ -173,15 +190,16 @@ class OutcomeWriter:
             intent.open -= 1
             if not intent.open:
                 self._finished.append(intent.id)
+        if accepted := [outcome for outcome in batch.settled if outcome.state == ACCEPTED]:
+            task = asyncio.create_task(self._look_for_receipts(accepted))
+            self._looking.add(task)
+            task.add_done_callback(self._looking.discard)
         self._saved()
 
     async def _write(self, batch: _Batch) -> None:
-        finished, accepted = self._finished, [s for s in batch.settled if s.state == ACCEPTED]
         async with self._database.borrow() as connection:
-            if batch.settled or finished:
-                await settlement.settle(connection, batch.settled, self.worker_id, finished)
-                # Only what was in this statement: more may have finished meanwhile.
-                self._finished = self._finished[len(finished) :]
+            if batch.settled or batch.finished:
+                await settlement.settle(connection, batch.settled, self.worker_id, batch.finished)
             if batch.retries:
                 await outbox.put_back(connection, batch.retries)
             if batch.doubts:
@@ -190,7 +208,14 @@ class OutcomeWriter:
                 code = f"{error.code}/{error.subcode}" if error.subcode else str(error.code)
                 why = f"{error.words} {error.next_step}"
                 await channels.stop_channel(connection, lane.channel.workspace_id, lane.channel.id, code, why)
-            if accepted:
+
+    async def _look_for_receipts(self, accepted: list[Settled]) -> None:
+        """Receipts that came before these outcomes; beside the next batch, which need not wait for it.
+
+        What fails here is made good by upkeep, which looks at all kept receipts every minute.
+        """
+        try:
+            async with self._database.borrow() as connection:
                 await receipts.apply_pending(
                     connection,
                     [s.workspace_id for s in accepted],
@@ -198,3 +223,5 @@ class OutcomeWriter:
                     [s.message_id for s in accepted],
                     [s.provider_id or "" for s in accepted],
                 )
+        except (DatabaseUnavailable, *receipts.TRY_AGAIN) as error:
+            log.warning("early_receipts_left_to_upkeep", messages=len(accepted), reason=str(error))

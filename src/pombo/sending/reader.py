@@ -33,6 +33,8 @@ class ReaderStats:
 class Reader:
     def __init__(self) -> None:
         self.stats = ReaderStats()
+        self.found_more = False
+        """Whether the last read left some stream unfinished that still has room."""
 
     def wants(self, lane: Lane) -> bool:
         return (
@@ -50,6 +52,7 @@ class Reader:
     async def fill(self, connection: Connection, lanes: Iterable[Lane], now: float) -> int:
         """Reads for the lanes that run low; returns how many messages were found. Raises DatabaseUnavailable."""
         wanting = [(lane, room) for lane in lanes if (room := self._room(lane)) > 0 and self.wants(lane)]
+        self.found_more = False
         if not wanting:
             return 0
         streams: list[Stream] = []
@@ -82,6 +85,7 @@ class Reader:
         self.stats.reads += 1
         self.stats.rows += len(rows)
         self._distribute(streams, readings, rows)
+        self.found_more = any(stream.more and self._room(stream.lane) for stream in streams)
         return len(rows)
 
     @staticmethod

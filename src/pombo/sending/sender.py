@@ -96,7 +96,10 @@ class Sender:
         return not (self._flying or self._armed or self._storing)
 
     async def run(self, connection: Connection) -> None:
-        """Until `close`, and then until nothing is in flight. Raises DatabaseUnavailable when `connection` breaks."""
+        """Until `close`, and then until nothing is in flight. Raises DatabaseUnavailable when `connection` breaks.
+
+        Run it several times, each with a connection of its own: while one stores intents, another renders and sends.
+        """
         await outbox.bound(connection)
         while not self._closing:
             self._wake.clear()
@@ -105,6 +108,7 @@ class Sender:
                 await self._sleep()
                 continue
             await self._store_and_arm(connection, batch)
+        self._idle.set()
         while not self.quiet:
             self._idle.clear()
             await self._idle.wait()
@@ -114,24 +118,30 @@ class Sender:
         self.wake()
 
     async def _sleep(self) -> None:
-        now = self._clock()
-        waits = [wait for lane in self._lanes.values() if (wait := lane.wait(now)) is not None]
-        # Several lanes are due at about the same time: one wake-up for those of the next few milliseconds.
-        if waits and self.pacer is not None:
-            waits = [max(min(waits), self.pacer.wait(now))]
-        timeout = max(min(waits), GATHER_S) if waits and self._capacity() > 0 else None
         try:
-            async with asyncio.timeout(timeout):
+            async with asyncio.timeout(self._time_until_something_may_leave()):
                 await self._wake.wait()
         except TimeoutError:
             return
         if self._flying and self._capacity() < FEW:
             await asyncio.sleep(GATHER_S)
 
+    def _time_until_something_may_leave(self) -> float | None:
+        """None when an event must come first: an answer, a saved outcome, messages read."""
+        if self._capacity() <= 0:
+            return None
+        now = self._clock()
+        waits = [wait for lane in self._lanes.values() if (wait := lane.wait(now)) is not None]
+        if not waits:
+            return None
+        # Several lanes are due at about the same time: one wake-up for those of the next few milliseconds.
+        return max(min(waits), GATHER_S, 0.0 if self.pacer is None else self.pacer.wait(now))
+
     def _capacity(self) -> int:
         """How many messages may be collected now: sockets, concurrency and unsaved outcomes permitting."""
-        outstanding = self._flying + len(self._armed)
-        sockets = self._transport.free_sockets() - len(self._armed)
+        coming = self._storing + len(self._armed)
+        outstanding = self._flying + coming
+        sockets = self._transport.free_sockets() - coming
         room = min(sockets, self._concurrency - outstanding, self._writer.room() - outstanding)
         return min(room + self._most_armed, MOST_INTENTS if self.budget is None else min(self.budget, MOST_INTENTS))
 
@@ -167,7 +177,7 @@ class Sender:
     async def _store_and_arm(self, connection: Connection, batch: list[Outgoing]) -> None:
         intent_id = next(self._intent_ids)
         leases = {id(m.stream.lane): m.stream.lane.lease for m in batch}
-        self._storing = len(batch)
+        self._storing += len(batch)
         try:
             with away():
                 at, ids = await outbox.store_intents(
@@ -178,10 +188,10 @@ class Sender:
                     list(leases.values()),
                 )
         except DatabaseUnavailable:
-            self._storing = 0
             self._give_up(batch)
             raise
-        self._storing = 0
+        finally:
+            self._storing -= len(batch)
         self.stats.intents += 1
         granted = batch
         if len(ids) != len(batch):

@@ -32,7 +32,11 @@ from pombo.telemetry import log
 TEND_S = 1.0
 # The bell (NOTIFY) wakes the reader at once; this is for what no bell was rung for.
 POLL_S = 1.0
+# Between two looks at which lanes run low; the fastest lane's read-ahead lasts several times as long.
+LOOK_S = 0.01
 _RETRY_S = 0.5
+# Statements of intents under way at a time.
+SENDERS = 2
 # A stopping worker gives what is in flight this long to be answered; what is not is doubtful. With the writing of
 # outcomes it ends well within the 30 s that service managers allow.
 GRACE_S = 12.0
@@ -118,14 +122,14 @@ class Worker:
         """Until `stop`; then ends what is in flight, writes all outcomes and hands the channels over."""
         await self.transport.start()
         writing = asyncio.create_task(self.writer.run(), name="outcomes")
-        sending = asyncio.create_task(self._again(self._send), name="sender")
+        sending = [asyncio.create_task(self._again(self._send), name="sender") for _ in range(SENDERS)]
         loops = [
             asyncio.create_task(self._again(self._tend), name="leases"),
             asyncio.create_task(self._again(self._read), name="reader"),
         ]
         stopped = asyncio.create_task(stop.wait(), name="stop")
         try:
-            done, _ = await asyncio.wait([writing, sending, *loops, stopped], return_when=asyncio.FIRST_COMPLETED)
+            done, _ = await asyncio.wait([writing, *sending, *loops, stopped], return_when=asyncio.FIRST_COMPLETED)
             for task in done - {stopped}:
                 task.result()  # a bug: end loudly
         finally:
@@ -134,21 +138,21 @@ class Worker:
             await self._shut_down(writing, sending, loops)
 
     async def _shut_down(
-        self, writing: asyncio.Task[None], sending: asyncio.Task[None], loops: list[asyncio.Task[None]]
+        self, writing: asyncio.Task[None], sending: list[asyncio.Task[None]], loops: list[asyncio.Task[None]]
     ) -> None:
         for loop in loops:
             loop.cancel()
         await asyncio.gather(*loops, return_exceptions=True)
         beating = asyncio.create_task(self._keep_beating())
         self.sender.close()
-        await asyncio.wait([sending], timeout=GRACE_S)
+        await asyncio.wait(sending, timeout=GRACE_S)
         await self.transport.close()
         self.writer.close()
         done, _ = await asyncio.wait([writing], timeout=WRITE_GRACE_S)
         beating.cancel()
-        for task in (sending, writing, beating):
+        for task in (*sending, writing, beating):
             task.cancel()
-        await asyncio.gather(sending, writing, beating, return_exceptions=True)
+        await asyncio.gather(*sending, writing, beating, return_exceptions=True)
         if not done:
             log.error("outcomes_lost_to_doubt", unsaved=self.writer.stats.unsaved)
             return  # the leases end by themselves, and the next owners find the intents
@@ -187,11 +191,14 @@ class Worker:
                 await self._refresh_streams(connection)
             if await self.reader.fill(connection, self.lanes.values(), now):
                 self.sender.wake()
-            if any(self.reader.wants(lane) for lane in self.lanes.values()):
+            if self.reader.found_more:
                 continue
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(max(0.0, polled_at + POLL_S - self._clock())):
                     await self.sender.hungry.wait()
+                if not self._bell.is_set():
+                    # Something was taken from some lane; looking at all of them each time is not worth it.
+                    await asyncio.sleep(LOOK_S)
 
     async def _refresh_streams(self, connection: Connection) -> None:
         rows = await outbox.open_streams(connection, self.worker_id)

@@ -31,7 +31,6 @@ max_connections = 200
 shared_buffers = 256MB
 max_wal_size = 4GB
 checkpoint_timeout = 15min
-wal_compression = on
 timezone = UTC
 log_timezone = UTC
 jit = off
