@@ -11,6 +11,7 @@ import asyncpg
 import pytest
 import uvloop
 
+from pombo import telemetry
 from pombo.store import embedded, partitions, schema
 from pombo.store.database import Database
 from pombo.store.secrets import SecretBox
@@ -19,6 +20,10 @@ from pombo.store.secrets import SecretBox
 _FAST = "fsync = off\nsynchronous_commit = off\nfull_page_writes = off\nmax_connections = 300\n"
 _TEMPLATE = "pombo_template"
 _numbers = itertools.count(1)
+
+
+# Tracebacks as lines: drawing each frame's variables, as structlog's default does, takes seconds.
+telemetry.configure("debug", "test")
 
 
 def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:

@@ -1,8 +1,8 @@
-"""Removes what interrupted requests left behind, and answers that nobody will ask for again."""
+"""Removes what interrupted requests left behind."""
 
 from datetime import timedelta
 
-from pombo.store import audience, idempotency
+from pombo.store import audience
 from pombo.store.database import Database
 from pombo.telemetry import log
 
@@ -11,12 +11,11 @@ _SILENCE = timedelta(hours=1)
 
 
 async def sweep_abandoned(database: Database) -> int:
-    """Discards uploads that fell silent and forgets old idempotency keys; returns how many uploads.
+    """Discards uploads that fell silent; returns how many.
 
     For a worker to call every few minutes; several at once do no harm. Raises DatabaseUnavailable.
     """
     async with database.borrow() as connection:
-        await idempotency.forget_expired(connection)
         abandoned = await audience.silent_uploads(connection, _SILENCE)
         for workspace_id, run_id in abandoned:
             await audience.discard_upload(connection, workspace_id, run_id)

@@ -27,7 +27,7 @@ def print_table(console: Console, run: RunFigures, comparison: Comparison, http:
     total = http["total"]
     others = total["requests"] - total["firstRequests"]
     table.add_row("sockets to Meta", f"{total['firstRequests']:,}")
-    table.add_row("requests but the first of each, on a reused one", f"{others:,} of {total['requests']:,}")
+    table.add_row("requests on a reused one (all but the first of each)", f"{others:,} of {total['requests']:,}")
     console.print(table)
     if comparison.agrees:
         console.print("[green]The sandbox's ledger and Pombo's books agree on every message.[/]")
