@@ -4,6 +4,7 @@
 
 import asyncio
 import json
+import os
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Annotated, Any, NoReturn, TypeVar
 
@@ -12,7 +13,9 @@ import uvloop
 
 from pombo import telemetry
 from pombo.domain.channels import DEFAULT_RATE, ChannelKind
+from pombo.legacy_settings import legacy_notices
 from pombo.run.errors import CommandFailed
+from pombo.run.lifecycle import SUPERVISOR_VARIABLE
 from pombo.run.place import Place, open_place
 from pombo.settings import Settings, SettingsError, load_settings
 from pombo.store import accounts, channels, partitions, schema
@@ -30,6 +33,8 @@ app.add_typer(partitions_app, name="partitions")
 WorkspaceOption = Annotated[str, typer.Option("--workspace", help="Name of the workspace; made when missing.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 DEFAULT_WORKSPACE = "default"
+# These tell once, at their start, of the old programs' variables that mean nothing any more.
+_LONG_RUNNING = ("up", "api", "worker")
 T = TypeVar("T")
 
 
@@ -49,6 +54,9 @@ def _fail(sentence: str) -> NoReturn:
 def _prepare(role: str) -> Settings:
     settings = load_settings()
     telemetry.configure(settings.log_level, role)
+    if role in _LONG_RUNNING and SUPERVISOR_VARIABLE not in os.environ:
+        for notice in legacy_notices(os.environ):
+            typer.secho(notice, err=True, fg="yellow")
     return settings
 
 
@@ -77,19 +85,21 @@ def up(
 def api() -> None:
     """Run the API and the webhook receiver."""
     from pombo.run.api_role import run_api
+    from pombo.run.up import prepared
 
     settings = _prepare("api")
-    with open_place(settings) as place:
+    with prepared(settings) as place:
         _run(run_api(settings, place))
 
 
 @app.command()
 def worker() -> None:
     """Run one worker: it sends for its share of the channels."""
+    from pombo.run.up import prepared
     from pombo.run.worker_role import run_worker
 
     settings = _prepare("worker")
-    with open_place(settings) as place:
+    with prepared(settings) as place:
         _run(run_worker(settings, place))
 
 

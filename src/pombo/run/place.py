@@ -25,7 +25,7 @@ class Place:
 
 @contextmanager
 def open_place(settings: Settings) -> Iterator[Place]:
-    """Holds the embedded server while open. Raises SettingsError or DatabaseUnavailable."""
+    """Holds the embedded server while open. Raises SettingsError, SecretError or DatabaseUnavailable."""
     given = settings.external_database_url()
     key = settings.pombo_secret_key.get_secret_value() if settings.pombo_secret_key else None
     if given is not None:
@@ -34,8 +34,14 @@ def open_place(settings: Settings) -> Iterator[Place]:
                 "POMBO_SECRET_KEY is needed with a database of your own, the same on every machine: "
                 "`openssl rand -base64 32` makes one."
             )
-        yield Place(given, key)
+        yield _checked(Place(given, key))
         return
     key = key or load_or_make_key(settings.pombo_data_dir / "secret.key")
     with embedded.start(settings.pombo_data_dir / "postgres") as server:
-        yield Place(server.url, key)
+        yield _checked(Place(server.url, key))
+
+
+def _checked(place: Place) -> Place:
+    """Raises SecretError for a key that is too short, before anything is stored under it."""
+    assert place.box
+    return place

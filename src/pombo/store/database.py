@@ -30,6 +30,9 @@ AWAY = (
     asyncpg.InterfaceError,
     asyncpg.OperatorInterventionError,
     asyncpg.TooManyConnectionsError,
+    # A wrong password or database name in DATABASE_URL: nothing is there for us.
+    asyncpg.InvalidAuthorizationSpecificationError,
+    asyncpg.InvalidCatalogNameError,
 )
 
 # A connection attempt, and a statement of the API, that takes longer has failed for its caller.
@@ -83,8 +86,12 @@ class Database:
         """Raises DatabaseUnavailable, or SchemaError when the schema is not the one this Pombo knows."""
         database = cls(url, application, app_size, worker_size)
         async with database.app, database.worker:
-            async with database.borrow() as connection:
-                await schema.check(connection)
+            try:
+                async with database.borrow() as connection:
+                    await schema.check(connection)
+            except asyncpg.InvalidParameterValueError as error:
+                # "role pombo_worker does not exist": the first migration makes the roles.
+                raise schema.missing() from error
             yield database
 
     @asynccontextmanager

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import asyncpg
 
-from pombo.store.errors import SchemaError
+from pombo.store.errors import DatabaseUnavailable, SchemaError
 
 if TYPE_CHECKING:
     from pombo.store.database import Connection
@@ -25,11 +25,15 @@ KNOWN_VERSION = "0001"
 
 
 def migrate(database_url: str) -> None:
-    """Brings the database to `KNOWN_VERSION`. Runs in the calling thread; safe to call from many processes."""
+    """Brings the database to `KNOWN_VERSION`. Runs in the calling thread; safe to call from many processes.
+
+    Raises DatabaseUnavailable.
+    """
     # Loaded here: half a second that only a migration should pay.
     from alembic import command
     from alembic.config import Config
     from sqlalchemy import create_engine, text
+    from sqlalchemy.exc import OperationalError
 
     from pombo.store.migrations.script import run_script
 
@@ -46,8 +50,14 @@ def migrate(database_url: str) -> None:
             connection.execute(text("SET LOCAL ROLE pombo_owner"))
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
+    except OperationalError as error:
+        raise DatabaseUnavailable(f"The database does not answer: {error.orig}") from error
     finally:
         engine.dispose()
+
+
+def missing() -> SchemaError:
+    return SchemaError(f"The database's schema is missing, this Pombo needs {KNOWN_VERSION}: run `pombo migrate`.")
 
 
 async def check(connection: "Connection") -> None:
@@ -59,8 +69,8 @@ async def check(connection: "Connection") -> None:
     known = KNOWN_VERSION
     if found == known:
         return
-    if found is None or found < known:
-        raise SchemaError(
-            f"The database's schema is {found or 'missing'}, this Pombo needs {known}: run `pombo migrate`."
-        )
+    if found is None:
+        raise missing()
+    if found < known:
+        raise SchemaError(f"The database's schema is {found}, this Pombo needs {known}: run `pombo migrate`.")
     raise SchemaError(f"The database's schema {found} is newer than this Pombo knows ({known}): install a newer Pombo.")
