@@ -18,7 +18,7 @@ from pombo.domain.sendkey import format_day, format_key
 from pombo.ingest import ingester as ingester_module
 from pombo.ingest.ingester import Ingester
 from pombo.store import receipts, settlement, webhooks
-from pombo.store.database import Connection, Database
+from pombo.store.database import TRY_AGAIN, Connection, Database
 from pombo.store.errors import DatabaseUnavailable
 from pombo.store.secrets import SecretBox
 from pombo.store.settlement import Settled
@@ -452,7 +452,7 @@ async def test_a_batch_that_meets_a_deadlock_is_applied_again(
     ingester: Ingester, connection: Connection, house: House, page: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     message = await house.accepted(connection, page)
-    meetings = iter([receipts.TRY_AGAIN[0]("deadlock detected"), receipts.TRY_AGAIN[1]("could not serialize")])
+    meetings = iter([TRY_AGAIN[0]("deadlock detected"), TRY_AGAIN[1]("could not serialize")])
 
     async def unlucky(*arguments: Any) -> Any:
         if error := next(meetings, None):

@@ -7,7 +7,7 @@ from datetime import timedelta
 from pombo.ingest.gathering import ReadWebhook, channel_names, gather, waves
 from pombo.meta.webhooks import WebhookFormatError, parse_webhook
 from pombo.store import receipts, settlement, webhooks
-from pombo.store.database import Connection, Database
+from pombo.store.database import TRY_AGAIN, Connection, Database
 from pombo.store.errors import DatabaseUnavailable
 from pombo.store.receipts import AcceptedMessage
 from pombo.store.webhooks import QueuedWebhook
@@ -92,7 +92,7 @@ class Ingester:
         for tries_left in reversed(range(_TRIES)):
             try:
                 await self._try_to_apply(batch)
-            except receipts.TRY_AGAIN:
+            except TRY_AGAIN:
                 if not tries_left:
                     raise
                 log.info("ingest_tries_again", webhooks=len(batch))

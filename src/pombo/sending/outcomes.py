@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pombo.domain.outcomes import SendError
 from pombo.sending.lane import Lane, Outgoing
 from pombo.store import channels, outbox, receipts, settlement
-from pombo.store.database import Database
+from pombo.store.database import TRY_AGAIN, Database
 from pombo.store.errors import DatabaseUnavailable
 from pombo.store.outbox import Undecided
 from pombo.store.settlement import ACCEPTED, FAILED, Settled
@@ -223,5 +223,5 @@ class OutcomeWriter:
                     [s.message_id for s in accepted],
                     [s.provider_id or "" for s in accepted],
                 )
-        except (DatabaseUnavailable, *receipts.TRY_AGAIN) as error:
+        except (DatabaseUnavailable, *TRY_AGAIN) as error:
             log.warning("early_receipts_left_to_upkeep", messages=len(accepted), reason=str(error))

@@ -20,7 +20,7 @@ from pombo.sending.lane import MOST_INTENTS, Intent, Lane, Outgoing
 from pombo.sending.outcomes import OutcomeWriter
 from pombo.sending.pacer import TokenBucket
 from pombo.store import outbox
-from pombo.store.database import Connection, away
+from pombo.store.database import TRY_AGAIN, Connection, away
 from pombo.store.errors import DatabaseUnavailable
 from pombo.store.outbox import Undecided
 from pombo.telemetry import log
@@ -187,7 +187,7 @@ class Sender:
                     [((lease := m.stream.lane.lease).workspace_id, m.id, lease.epoch) for m in batch],
                     list(leases.values()),
                 )
-        except DatabaseUnavailable:
+        except (DatabaseUnavailable, *TRY_AGAIN):
             self._give_up(batch)
             raise
         finally:

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import os
 import socket
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 import msgspec
@@ -22,7 +23,7 @@ from pombo.sending.sender import Sender
 from pombo.sending.stats import snapshot
 from pombo.store import channels, leases, outbox, workers_view
 from pombo.store.channels import Channel
-from pombo.store.database import Connection, Database
+from pombo.store.database import TRY_AGAIN, Connection, Database
 from pombo.store.errors import DatabaseUnavailable
 from pombo.store.leases import Lease
 from pombo.store.secrets import SecretBox
@@ -160,14 +161,14 @@ class Worker:
             async with self._database.borrow() as connection:
                 await leases.retire(connection, self.worker_id)
 
-    async def _again(self, loop) -> None:  # type: ignore[no-untyped-def]
+    async def _again(self, loop: Callable[[Connection], Awaitable[None]]) -> None:
         """Runs a loop that needs the database, again whenever it was away."""
         while not self._stopping:
             try:
                 async with self._database.borrow() as connection:
                     await loop(connection)
                 return
-            except DatabaseUnavailable as error:
+            except (DatabaseUnavailable, *TRY_AGAIN) as error:
                 log.warning("database_away", loop=loop.__name__, reason=str(error))
                 await asyncio.sleep(_RETRY_S)
 

@@ -35,10 +35,16 @@ AWAY = (
     asyncpg.InvalidCatalogNameError,
 )
 
-# A connection attempt, and a statement of the API, that takes longer has failed for its caller.
+TRY_AGAIN = (asyncpg.DeadlockDetectedError, asyncpg.SerializationError)
+"""Two transactions were in each other's way: the same again, from the start, goes through."""
+
+# A connection attempt that takes longer has failed for its caller.
 _CONNECT_TIMEOUT_S = 5.0
 # The server ends a session that holds a transaction open and idle, before its locks and its snapshot hurt the lanes.
 _IDLE_IN_TRANSACTION = "3s"
+# A request's caller has given up by then; what workers do in one statement takes a second at most, unless the server is
+# in trouble; DDL has its own lock time-outs and may wait for a long reader.
+_STATEMENT_TIMEOUT: dict[Role, str] = {"pombo_app": "15s", "pombo_worker": "60s", "pombo_owner": "0"}
 
 
 def _settings(role: Role, application: str) -> dict[str, str]:
@@ -49,6 +55,7 @@ def _settings(role: Role, application: str) -> dict[str, str]:
         "timezone": "UTC",
         "jit": "off",
         "idle_in_transaction_session_timeout": _IDLE_IN_TRANSACTION,
+        "statement_timeout": _STATEMENT_TIMEOUT[role],
     }
 
 

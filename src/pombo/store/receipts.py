@@ -22,13 +22,8 @@ from collections.abc import Iterable, Sequence
 from datetime import date, datetime, timedelta
 from typing import Any, NamedTuple
 
-import asyncpg
-
 from pombo.store.database import Connection
 from pombo.store.settlement import Evidence
-
-TRY_AGAIN = (asyncpg.DeadlockDetectedError, asyncpg.SerializationError)
-"""Two transactions were in each other's way: the same again, from the start, goes through."""
 
 
 class Receipt(NamedTuple):
