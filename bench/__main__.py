@@ -37,14 +37,15 @@ def main() -> int:
         return 1
     print(f"{os.cpu_count()} cores, Python {platform.python_version()}, {options.messages:,} messages a case\n")
     print(f"{'latency':>8} {'channels':>8} {'messages/s':>11} {'ceiling':>9} {'ratio':>6} {'CPU ms per 1,000':>30}")
-    results: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as temporary:
         directory = Path(temporary)
         directory.chmod(0o755)
         with embedded.start(directory / "postgres") as server:
-            for latency_ms in options.latency_ms:
-                for count in options.channels:
-                    results.append(_case(server, directory, latency_ms / 1000, count, options))
+            results = [
+                _case(server, directory, latency_ms / 1000, count, options)
+                for latency_ms in options.latency_ms
+                for count in options.channels
+            ]
     if options.json:
         options.json.parent.mkdir(parents=True, exist_ok=True)
         options.json.write_text(json.dumps(results, indent=1))

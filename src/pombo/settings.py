@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from urllib.parse import quote
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -103,5 +104,14 @@ def load_settings(**overrides: object) -> Settings:
     try:
         return Settings(**overrides)  # type: ignore[arg-type]
     except ValidationError as error:
-        lines = [f"{'.'.join(map(str, e['loc'])).upper()}: {e['msg']} (got {e['input']!r})" for e in error.errors()]
-        raise SettingsError("\n".join(lines)) from error
+        raise SettingsError("\n".join(map(_sentence, error.errors()))) from None
+
+
+# What was given for these is never repeated: it may be, or hold, a password.
+_SECRET = frozenset({"database_url", "db_password", "pombo_secret_key", "worker_secret"})
+
+
+def _sentence(error: ErrorDetails) -> str:
+    name = ".".join(map(str, error["loc"]))
+    given = "" if name in _SECRET else f" (got {error['input']!r})"
+    return f"{name.upper()}: {error['msg']}{given}"

@@ -10,6 +10,7 @@ from typing import Annotated, Any, NoReturn, TypeVar
 
 import typer
 import uvloop
+from dotenv import dotenv_values
 
 from pombo import telemetry
 from pombo.domain.channels import DEFAULT_RATE, ChannelKind
@@ -55,9 +56,13 @@ def _prepare(role: str) -> Settings:
     settings = load_settings()
     telemetry.configure(settings.log_level, role)
     if role in _LONG_RUNNING and SUPERVISOR_VARIABLE not in os.environ:
-        for notice in legacy_notices(os.environ):
+        for notice in legacy_notices({**_written_down(), **os.environ}):
             typer.secho(notice, err=True, fg="yellow")
     return settings
+
+
+def _written_down() -> dict[str, str]:
+    return {name: value for name, value in dotenv_values(".env").items() if value is not None}
 
 
 def _run(coroutine: Coroutine[Any, Any, int | None]) -> None:

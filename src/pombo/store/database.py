@@ -27,7 +27,6 @@ AWAY = (
     OSError,
     asyncio.TimeoutError,
     asyncpg.PostgresConnectionError,
-    asyncpg.InterfaceError,
     asyncpg.OperatorInterventionError,
     asyncpg.TooManyConnectionsError,
     # A wrong password or database name in DATABASE_URL: nothing is there for us.
@@ -141,5 +140,6 @@ class away:  # noqa: N801  (reads as a word: `with away():`)
         return None
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, AWAY):
+        # The driver's word for a closed connection or pool is the same as for a wrong call of ours.
+        if isinstance(error, AWAY) or (isinstance(error, asyncpg.InterfaceError) and "clos" in str(error)):
             raise DatabaseUnavailable(f"The database does not answer: {error}") from error
