@@ -24,6 +24,6 @@ async def tenant(database: Database, box: SecretBox) -> Tenant:
     return Tenant(workspace_id, await add_channel(database, box, workspace_id, page))
 
 
-def sent_under(lease: Lease, ids: list[int]) -> list[tuple[int, int, int]]:
+def sent_under(lease: Lease, ids: list[int], attempts: int = 0) -> list[tuple[int, int, int, int]]:
     """These messages as `store_intents` takes them."""
-    return [(lease.workspace_id, message_id, lease.epoch) for message_id in ids]
+    return [(lease.workspace_id, message_id, lease.epoch, attempts) for message_id in ids]

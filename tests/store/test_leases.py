@@ -99,7 +99,7 @@ async def test_a_message_the_heir_sends_again_is_not_taken_for_the_dead_workers(
         await expire(connection, dead)
         heir = await leases.register(connection, "w", 2, 60.0)
         (lease,) = await leases.acquire(connection, heir)
-        await outbox.store_intents(connection, heir, 1, sent_under(lease, run.message_ids), [lease])
+        await outbox.store_intents(connection, heir, 1, sent_under(lease, run.message_ids, 1), [lease])
 
         assert await leases.adopt_orphans(connection) == 0
         assert await connection.fetchval("SELECT state FROM outbox") == b"s"

@@ -53,14 +53,12 @@ class Breaker:
 
     def success(self) -> bool:
         """True when this closes the breaker."""
-        self.failures = 0
-        if self.state is BreakerState.CLOSED:
-            return False
         if self.state is BreakerState.OPEN:
             # An answer to what left before it opened: too old to prove that Meta is back.
             return False
+        was_half_open = self.state is BreakerState.HALF_OPEN
         self.reset()
-        return True
+        return was_half_open
 
     def failure(self, reason: str, now: float) -> bool:
         """True when this opens the breaker."""

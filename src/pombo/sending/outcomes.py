@@ -45,12 +45,14 @@ class _Batch:
     stops: list[tuple[Lane, SendError]] = field(default_factory=list)
     messages: list[Outgoing] = field(default_factory=list)
     """All that the batch decides; the lane lets go of them when it is saved."""
+    revoked: list[tuple[int, int]] = field(default_factory=list)
+    """Worker and number of intents that were stored, if at all, for nothing."""
     finished: list[int] = field(default_factory=list)
     """Intents whose messages are all saved."""
 
     @property
     def any(self) -> bool:
-        return bool(self.messages or self.stops or self.retries)
+        return bool(self.messages or self.stops or self.revoked)
 
 
 class OutcomeWriter:
@@ -109,9 +111,9 @@ class OutcomeWriter:
         self._waiting.stops.append((lane, error))
         self._rung.set()
 
-    def put_back(self, unsure: list[Undecided]) -> None:
-        """Once more: messages of an intent statement that may have committed after all. They have left their lanes."""
-        self._waiting.retries.extend(unsure)
+    def revoke(self, worker_id: int, intent_id: int) -> None:
+        """An intent statement whose answer was lost; its messages have left their lanes."""
+        self._waiting.revoked.append((worker_id, intent_id))
         self._rung.set()
 
     @staticmethod
@@ -136,6 +138,8 @@ class OutcomeWriter:
             for _ in range(WRITERS):
                 tasks.create_task(self._write_batches())
         await asyncio.gather(*self._looking)
+        if self._finished:
+            await self._write_until_saved(_Batch(finished=self._finished))
 
     async def _write_batches(self) -> None:
         while True:
@@ -152,9 +156,9 @@ class OutcomeWriter:
                 except TimeoutError:
                     pass
             batch, self._waiting = self._waiting, _Batch()
-            batch.finished, self._finished = self._finished, []
             self._full.clear()
-            if batch.any:
+            if batch.any:  # not taken by the other writer meanwhile
+                batch.finished, self._finished = self._finished, []
                 await self._write_until_saved(batch)
 
     def close(self) -> None:
@@ -200,6 +204,8 @@ class OutcomeWriter:
         async with self._database.borrow() as connection:
             if batch.settled or batch.finished:
                 await settlement.settle(connection, batch.settled, self.worker_id, batch.finished)
+            for worker_id, intent_id in batch.revoked:
+                await outbox.revoke_intent(connection, worker_id, intent_id)
             if batch.retries:
                 await outbox.put_back(connection, batch.retries)
             if batch.doubts:

@@ -22,7 +22,6 @@ from pombo.sending.pacer import TokenBucket
 from pombo.store import outbox
 from pombo.store.database import TRY_AGAIN, Connection, away
 from pombo.store.errors import DatabaseUnavailable
-from pombo.store.outbox import Undecided
 from pombo.telemetry import log
 
 # A batch this small is not worth a commit of its own while others are in flight: wait for more to become free, but not
@@ -72,7 +71,7 @@ class Sender:
         self._idle = asyncio.Event()
         self._intent_ids = count(1)
         self._turn = 0
-        self._unsure: deque[tuple[float, list[Undecided]]] = deque()
+        self._unsure: deque[tuple[float, tuple[int, int]]] = deque()
         self._chance = random.Random().random  # noqa: S311  (jitter, not a secret)
         self._clock = asyncio.get_running_loop().time
         self.hungry = asyncio.Event()
@@ -109,9 +108,7 @@ class Sender:
                 continue
             await self._store_and_arm(connection, batch)
         self._idle.set()
-        while not self.quiet:
-            self._idle.clear()
-            await self._idle.wait()
+        await self.drained()
 
     def close(self) -> None:
         self._closing = True
@@ -184,11 +181,11 @@ class Sender:
                     connection,
                     self.worker_id,
                     intent_id,
-                    [((lease := m.stream.lane.lease).workspace_id, m.id, lease.epoch) for m in batch],
+                    [((lease := m.stream.lane.lease).workspace_id, m.id, lease.epoch, m.attempt) for m in batch],
                     list(leases.values()),
                 )
         except (DatabaseUnavailable, *TRY_AGAIN):
-            self._give_up(batch)
+            self._give_up(batch, intent_id)
             raise
         finally:
             self._storing -= len(batch)
@@ -215,6 +212,7 @@ class Sender:
                     variables = _decode_variables(message.variables)
                 body = payload.render(message.recipient, format_key(message.id, message.attempt, day), variables)
             except RenderError as error:
+                stream.lane.breaker.undecided()
                 self._fail(message, content_error(error))
                 continue
             self._armed.append((stream.lane.head.with_body(body), message))
@@ -228,23 +226,30 @@ class Sender:
             lane.pacer.give_back(1)
             lane.breaker.undecided()
 
-    def _give_up(self, batch: list[Outgoing]) -> None:
-        """The statement may have committed, yet nothing was written: put back, at once and once more later."""
-        unsure = [
-            Undecided(
-                m.stream.lane.channel.workspace_id, m.stream.lane.channel.id, m.id, m.attempt + 1, 0, 0,
-                "Not sent: the database went away.", counts=False,
-            )
-            for m in batch
-        ]  # fmt: skip
+    def _give_up(self, batch: list[Outgoing], intent_id: int) -> None:
+        """The statement may have committed, or may yet: undone at once, and once more when it can no longer."""
         self._let_go(batch)
-        self._writer.put_back(unsure)
+        unsure = (self.worker_id, intent_id)
+        self._writer.revoke(*unsure)
         self._unsure.append((self._clock() + UNSURE_S, unsure))
 
     def tend(self) -> None:
-        """Once a second: what was put back under doubt is put back again when no late commit can follow."""
+        """Once a second: looks again for intents that may have committed late."""
         while self._unsure and self._unsure[0][0] <= self._clock():
-            self._writer.put_back(self._unsure.popleft()[1])
+            self._writer.revoke(*self._unsure.popleft()[1])
+
+    async def drained(self) -> None:
+        """After `close`: returns when nothing is in flight any more."""
+        while not self.quiet:
+            self._idle.clear()
+            await self._idle.wait()
+
+    def give_back_armed(self) -> None:
+        """After the transport has closed: not a byte of these was written."""
+        error = connection_error("Not sent: the worker stopped first.", True)
+        while self._armed:
+            _, message = self._armed.popleft()
+            self._writer.retry(message, error, 0.0, counts=False)
 
     # --- sending --------------------------------------------------------------------------------------------------
 
@@ -286,7 +291,7 @@ class Sender:
                 self.stats.accepted += 1
                 lane.accepted += 1
                 lane.throttled = 0
-                if lane.breaker.failures and lane.breaker.success():
+                if lane.breaker.success():
                     log.info("breaker_closed", channel=lane.channel.id)
                 self._writer.accepted(message, outcome.provider_id)
                 return
@@ -327,6 +332,7 @@ class Sender:
             self._writer.retry(message, error, 0.0, counts=False)
         elif wide and error.error_class is ErrorClass.RATE_LIMIT:
             # The channel is too fast, the message is blameless. Meta prolongs the block of those who go on calling.
+            lane.breaker.success()
             delay = self._throttle(lane, base)
             self._writer.retry(message, error, delay, counts=False)
         elif error.code == 0:

@@ -26,7 +26,7 @@ from pombo.store.channels import Channel
 from pombo.store.database import TRY_AGAIN, Connection, Database
 from pombo.store.errors import DatabaseUnavailable
 from pombo.store.leases import Lease
-from pombo.store.secrets import SecretBox
+from pombo.store.secrets import SecretBox, SecretError
 from pombo.telemetry import log
 
 # How often a worker looks for channels to take, hands over what is above its share, and tells of itself.
@@ -146,8 +146,11 @@ class Worker:
         await asyncio.gather(*loops, return_exceptions=True)
         beating = asyncio.create_task(self._keep_beating())
         self.sender.close()
-        await asyncio.wait(sending, timeout=GRACE_S)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(GRACE_S):
+                await self.sender.drained()
         await self.transport.close()
+        self.sender.give_back_armed()
         self.writer.close()
         done, _ = await asyncio.wait([writing], timeout=WRITE_GRACE_S)
         beating.cancel()
@@ -242,9 +245,8 @@ class Worker:
         while True:
             await self._beat(connection)
             await self._share_global_rate(connection)
-            if taken := await leases.acquire(connection, self.worker_id, self._workspace_id):
-                await self._open_lanes(connection, taken)
-                self.ring()
+            await leases.acquire(connection, self.worker_id, self._workspace_id)
+            await self._follow_leases(connection)
             await self._hand_over(connection)
             await self._refresh_channels(connection)
             for workspace_id, channel_id, _ in await leases.take_commands(connection, self.worker_id):
@@ -269,7 +271,9 @@ class Worker:
             lane.draining = True
             lane.drop_queues()
         self.lanes.clear()
-        self.worker_id = await leases.register(connection, self._name, os.getpid(), self._options.lease_s)
+        self.worker_id = await leases.register(
+            connection, self._name, os.getpid(), self._options.lease_s, transient=self.sender.budget is not None
+        )
         self.sender.worker_id = self.writer.worker_id = self.worker_id
         self._last_heartbeat = now
         log.info("worker_registered", worker=self.worker_id)
@@ -292,24 +296,46 @@ class Worker:
                     await leases.heartbeat(connection, self.worker_id, self._options.lease_s)
             await asyncio.sleep(self._options.lease_s / 4)
 
-    async def _open_lanes(self, connection: Connection, taken: list[Lease]) -> None:
-        by_key = {(lease.workspace_id, lease.channel_id): lease for lease in taken}
-        for channel in await channels.get_channels(connection, by_key):
+    async def _follow_leases(self, connection: Connection) -> None:
+        """A lane for each channel that is ours, also if the answer that said so was lost; none for any other."""
+        owned = {
+            (lease.workspace_id, lease.channel_id): lease for lease in await leases.owned(connection, self.worker_id)
+        }
+        for key in [key for key, lane in self.lanes.items() if owned.get(key) != lane.lease]:
+            lane = self.lanes.pop(key)
+            lane.draining = True
+            lane.drop_queues()
+        missing = owned.keys() - self.lanes.keys()
+        if not missing:
+            return
+        for channel in await channels.get_channels(connection, missing):
             key = (channel.workspace_id, channel.id)
-            options = self._options
-            lane = Lane(
-                channel,
-                by_key[key],
-                self._head(channel),
-                TokenBucket(channel.rate_per_second, self._clock()),
-                Breaker(options.breaker_threshold, options.breaker_timeout_s, options.breaker_enabled),
-            )
-            lane.stopped = channel.state is ChannelState.STOPPED
-            self.lanes[key] = lane
-        log.info("channels_taken", worker=self.worker_id, count=len(taken))
+            head = await self._head(connection, channel)
+            if head is not None:
+                self.lanes[key] = self._lane(channel, owned[key], head)
+        log.info("channels_taken", worker=self.worker_id, count=len(missing))
+        self.ring()
 
-    def _head(self, channel: Channel) -> RequestHead:
-        token = self._box.open(channel.workspace_id, channel.token)
+    def _lane(self, channel: Channel, lease: Lease, head: RequestHead) -> Lane:
+        options = self._options
+        lane = Lane(
+            channel,
+            lease,
+            head,
+            TokenBucket(channel.rate_per_second, self._clock()),
+            Breaker(options.breaker_threshold, options.breaker_timeout_s, options.breaker_enabled),
+        )
+        lane.stopped = channel.state is ChannelState.STOPPED
+        return lane
+
+    async def _head(self, connection: Connection, channel: Channel) -> RequestHead | None:
+        """None, and the channel stopped, when its token cannot be read: others must not suffer for it."""
+        try:
+            token = self._box.open(channel.workspace_id, channel.token)
+        except SecretError as error:
+            log.error("channel_secret_unreadable", channel=channel.id)
+            await channels.stop_channel(connection, channel.workspace_id, channel.id, "secret", str(error))
+            return None
         return self.transport.head(
             "POST",
             messages_target(self._options.graph_api_version, channel.external_id),
@@ -320,15 +346,17 @@ class Worker:
         """Takes up a new token, rate or state."""
         for channel in await channels.get_channels(connection, self.lanes):
             lane = self.lanes[channel.workspace_id, channel.id]
-            if channel == lane.channel or not lane.stop_saved:
+            stopped = channel.state is ChannelState.STOPPED
+            if not lane.stop_saved or (channel == lane.channel and stopped == lane.stopped):
                 continue
             if channel.token != lane.channel.token:
-                lane.head = self._head(channel)
-                lane.breaker.reset()
+                head = await self._head(connection, channel)
+                lane.head, stopped = head or lane.head, stopped or head is None
             if channel.rate_per_second != lane.pacer.rate:
                 lane.pacer.set_rate(channel.rate_per_second, self._clock())
-            lane.stopped = channel.state is ChannelState.STOPPED
-            lane.channel = channel
+            if not stopped:
+                lane.breaker.reset()
+            lane.stopped, lane.channel = stopped, channel
             self.ring()
 
     async def _hand_over(self, connection: Connection) -> None:

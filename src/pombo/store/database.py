@@ -5,6 +5,7 @@ ingest, upkeep, webhooks, bulk COPY. `owner` makes and drops partitions.
 """
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Literal
@@ -28,11 +29,17 @@ AWAY = (
     asyncio.TimeoutError,
     asyncpg.PostgresConnectionError,
     asyncpg.OperatorInterventionError,
-    asyncpg.TooManyConnectionsError,
+    asyncpg.InsufficientResourcesError,
+    # A standby, or a primary that was demoted: another is the primary now.
+    asyncpg.ReadOnlySQLTransactionError,
+    # The driver's own state after a connection broke in the middle of something.
+    asyncpg.InternalClientError,
     # A wrong password or database name in DATABASE_URL: nothing is there for us.
     asyncpg.InvalidAuthorizationSpecificationError,
     asyncpg.InvalidCatalogNameError,
 )
+
+_GONE = re.compile("clos|released back to the pool")
 
 TRY_AGAIN = (asyncpg.DeadlockDetectedError, asyncpg.SerializationError)
 """Two transactions were in each other's way: the same again, from the start, goes through."""
@@ -44,6 +51,8 @@ _IDLE_IN_TRANSACTION = "3s"
 # A request's caller has given up by then; what workers do in one statement takes a second at most, unless the server is
 # in trouble; DDL has its own lock time-outs and may wait for a long reader.
 _STATEMENT_TIMEOUT: dict[Role, str] = {"pombo_app": "15s", "pombo_worker": "60s", "pombo_owner": "0"}
+# The server's time-out does not reach a client that the network has silently cut off; this one does.
+_COMMAND_TIMEOUT_S: dict[Role, float] = {"pombo_app": 20.0, "pombo_worker": 65.0}
 
 
 def _settings(role: Role, application: str) -> dict[str, str]:
@@ -81,6 +90,7 @@ class Database:
             min_size=0,
             max_size=size,
             timeout=_CONNECT_TIMEOUT_S,
+            command_timeout=_COMMAND_TIMEOUT_S[role],
             server_settings=_settings(role, self._application),
         )
 
@@ -141,5 +151,5 @@ class away:  # noqa: N801  (reads as a word: `with away():`)
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
         # The driver's word for a closed connection or pool is the same as for a wrong call of ours.
-        if isinstance(error, AWAY) or (isinstance(error, asyncpg.InterfaceError) and "clos" in str(error)):
+        if isinstance(error, AWAY) or (isinstance(error, asyncpg.InterfaceError) and _GONE.search(str(error))):
             raise DatabaseUnavailable(f"The database does not answer: {error}") from error

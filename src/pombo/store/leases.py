@@ -16,14 +16,18 @@ class Lease(NamedTuple):
     epoch: int
 
 
-async def register(connection: Connection, name: str, pid: int, lease_s: float) -> WorkerId:
-    """A worker's new identity; one is never used again after it expired."""
+async def register(connection: Connection, name: str, pid: int, lease_s: float, *, transient: bool = False) -> WorkerId:
+    """A worker's new identity; one is never used again after it expired.
+
+    A transient one (a single batch) takes what is free, and nobody hands over channels for its sake.
+    """
     worker_id: WorkerId = await connection.fetchval(
-        """INSERT INTO workers (name, pid, expires_at)
-           VALUES ($1, $2, clock_timestamp() + $3 * interval '1 second') RETURNING id""",
+        """INSERT INTO workers (name, pid, transient, expires_at)
+           VALUES ($1, $2, $4, clock_timestamp() + $3 * interval '1 second') RETURNING id""",
         name,
         pid,
         lease_s,
+        transient,
     )
     return worker_id
 
@@ -53,9 +57,12 @@ async def publish(connection: Connection, worker_id: WorkerId, stats: str) -> No
 # share them out between them; one locked by an intent under way is taken at the next round.
 _ACQUIRE = """
 WITH live AS (
-    SELECT count(*) AS workers FROM workers WHERE expires_at > clock_timestamp()
+    SELECT count(*) FILTER (WHERE NOT transient) AS workers, bool_or(transient) FILTER (WHERE id = $1) AS am_transient
+    FROM workers WHERE expires_at > clock_timestamp()
 ), share AS (
-    SELECT ceil((SELECT count(*) FROM channel_leases)::numeric / greatest(workers, 1))::bigint AS channels FROM live
+    SELECT ceil((SELECT count(*) FROM channel_leases)::numeric
+                / CASE WHEN am_transient THEN 1 ELSE greatest(workers, 1) END)::bigint AS channels
+    FROM live
 ), free AS (
     SELECT l.workspace_id, l.channel_id
     FROM channel_leases l
@@ -83,8 +90,8 @@ async def surplus(connection: Connection, worker_id: WorkerId) -> int:
     """How many channels the worker holds above an even share: it should hand these over."""
     count: int = await connection.fetchval(
         """SELECT greatest(0, (SELECT count(*) FROM channel_leases WHERE worker_id = $1)
-             - ceil((SELECT count(*) FROM channel_leases)::numeric
-                    / greatest((SELECT count(*) FROM workers WHERE expires_at > clock_timestamp()), 1)))::bigint""",
+             - ceil((SELECT count(*) FROM channel_leases)::numeric / greatest(
+                 (SELECT count(*) FROM workers WHERE expires_at > clock_timestamp() AND NOT transient), 1)))::bigint""",
         worker_id,
     )
     return count
@@ -100,7 +107,7 @@ async def owned(connection: Connection, worker_id: WorkerId) -> list[Lease]:
 async def release(connection: Connection, worker_id: WorkerId, leases: list[Lease]) -> None:
     """Hands channels over; nothing of them may be in flight."""
     await connection.execute(
-        """UPDATE channel_leases l SET worker_id = NULL
+        """UPDATE channel_leases l SET worker_id = NULL, epoch = l.epoch + 1
            FROM unnest($2::bigint[], $3::bigint[]) AS r (workspace_id, channel_id)
            WHERE l.workspace_id = r.workspace_id AND l.channel_id = r.channel_id AND l.worker_id = $1""",
         worker_id,
@@ -110,9 +117,10 @@ async def release(connection: Connection, worker_id: WorkerId, leases: list[Leas
 
 
 async def retire(connection: Connection, worker_id: WorkerId) -> None:
-    """The end of a worker that has written all its outcomes."""
-    await connection.execute("UPDATE channel_leases SET worker_id = NULL WHERE worker_id = $1", worker_id)
-    await connection.execute("DELETE FROM intents WHERE worker_id = $1", worker_id)
+    """The end of a worker. What it should have left in flight after all is found by its intents, and adopted."""
+    await connection.execute(
+        "UPDATE channel_leases SET worker_id = NULL, epoch = epoch + 1 WHERE worker_id = $1", worker_id
+    )
     await connection.execute("DELETE FROM workers WHERE id = $1", worker_id)
 
 

@@ -71,8 +71,8 @@ WITH leased AS (
     WHERE EXISTS (SELECT FROM workers WHERE id = $1 AND expires_at > clock_timestamp())
 ), sending AS (
     UPDATE outbox o SET state = 's', attempt = o.attempt + 1, epoch = w.epoch, intent_at = now()
-    FROM unnest($3::bigint[], $4::bigint[], $5::bigint[]) AS w (workspace_id, id, epoch)
-    WHERE o.workspace_id = w.workspace_id AND o.id = w.id AND o.state = 'r'
+    FROM unnest($3::bigint[], $4::bigint[], $5::bigint[], $9::smallint[]) AS w (workspace_id, id, epoch, attempt)
+    WHERE o.workspace_id = w.workspace_id AND o.id = w.id AND o.state = 'r' AND o.attempt = w.attempt
       AND o.channel_id = ANY (ARRAY (SELECT channel_id FROM leased))
     RETURNING o.workspace_id, o.id
 ), noted AS (
@@ -92,21 +92,25 @@ async def store_intents(
     connection: Connection,
     worker_id: int,
     intent_id: int,
-    messages: Sequence[tuple[int, int, int]],
+    messages: Sequence[tuple[int, int, int, int]],
     leases: Sequence[tuple[int, int, int]],
 ) -> tuple[datetime, list[int]]:
     """The intent for the messages that leave now, one autocommit statement; only the returned ids may leave.
 
-    `messages` holds (workspace, message, epoch of its channel's lease), `leases` (workspace, channel, epoch) once for
-    every channel in the batch. The time is that of the intent: its day (UTC) is part of the send key. A message whose
-    id is not returned is no longer ours to send, or not ready.
+    `messages` holds (workspace, message, epoch of its channel's lease, attempts so far), `leases` (workspace, channel,
+    epoch) once for every channel in the batch. The time is that of the intent: its day (UTC) is part of the send key. A
+    message whose id is not returned is no longer ours to send, not ready, or was tried since it was read.
     """
+    workspaces, ids, epochs, attempts = map(list, zip(*messages, strict=True))
     row = await connection.fetchrow(
         _INTENT,
         worker_id,
         intent_id,
-        *map(list, zip(*messages, strict=True)),
+        workspaces,
+        ids,
+        epochs,
         *map(list, zip(*leases, strict=True)),
+        attempts,
     )
     assert row is not None
     return row["at"], row["ids"] or []
@@ -127,6 +131,23 @@ class Undecided:
     """For a retry: from now by the database's clock."""
     counts: bool = True
     """For a retry: whether the attempt counts against the limit."""
+
+
+# The row of the intents is stored with them, in one statement: it tells whether that statement has committed, and for
+# which messages. (Attempt numbers do not: the next attempt after one that never was has the same.)
+_REVOKE = """
+WITH gone AS (
+    DELETE FROM intents WHERE worker_id = $1 AND id = $2 RETURNING workspace_ids, message_ids
+)
+UPDATE outbox o SET state = 'r', due_at = now(), uncounted = o.uncounted + 1
+FROM gone, unnest(gone.workspace_ids, gone.message_ids) AS m (workspace_id, id)
+WHERE o.workspace_id = m.workspace_id AND o.id = m.id AND o.state = 's'
+"""
+
+
+async def revoke_intent(connection: Connection, worker_id: int, intent_id: int) -> None:
+    """Of an intent statement whose answer was lost, so that nothing was sent: if it has committed, it is undone."""
+    await connection.execute(_REVOKE, worker_id, intent_id)
 
 
 # Both are facts about one attempt, so they hold whoever the channel's owner is by now, as long as the row is still at
