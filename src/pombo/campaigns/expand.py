@@ -36,6 +36,10 @@ class Expander:
             except DatabaseUnavailable as error:
                 log.warning("database_away", loop="expander", reason=str(error))
                 worked = False
+            except Exception:
+                # A deadlock, or a run that cannot be expanded: sending must not end for it.
+                log.exception("expansion_failed")
+                worked = False
             if not worked:
                 await self._wait(stop)
 

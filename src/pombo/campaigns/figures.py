@@ -24,6 +24,9 @@ class FiguresDuty:
                 await self.run_once()
             except DatabaseUnavailable as error:
                 log.warning("database_away", loop="figures", reason=str(error))
+            except Exception:
+                # Two workers that met in a deadlock: the next round does it.
+                log.exception("figures_failed")
             with suppress(TimeoutError):
                 await asyncio.wait_for(stop.wait(), _EVERY_S)
 

@@ -2,19 +2,17 @@
 
 import asyncio
 import contextlib
-import socket
+from functools import partial
 
 import uvicorn
 
 from pombo.api.app import create_app
-from pombo.api.services import BatchReport, Services
+from pombo.api.services import Services
 from pombo.api.webhooks import WebhookReceiver
-from pombo.domain.ids import WorkspaceId
-from pombo.run.errors import CommandFailed
+from pombo.run.cron import one_batch
 from pombo.run.lifecycle import database_when_there, spare_the_collector, stop_on_signals, stop_with_supervisor
 from pombo.run.place import Place
-from pombo.run.worker_role import worker_options
-from pombo.sending.once import process_batch
+from pombo.run.ports import listen
 from pombo.settings import Settings
 from pombo.store.database import Database
 from pombo.telemetry import log
@@ -34,14 +32,9 @@ async def run_api(settings: Settings, place: Place) -> None:
 
 
 async def _serve(settings: Settings, place: Place, database: Database, stop: asyncio.Event) -> None:
-    options = worker_options(settings)
-
-    async def one_batch(workspace_id: WorkspaceId | None, count: int) -> BatchReport:
-        return await process_batch(database, place.box, options, count, workspace_id)
-
-    listener = _listen(settings.host, settings.port)
+    listener = listen("API", "PORT", settings.host, settings.port, _BACKLOG)
     receiver = WebhookReceiver(database, place.box)
-    app = create_app(Services(database, settings, place.box, receiver, one_batch))
+    app = create_app(Services(database, settings, place.box, receiver, partial(one_batch, settings, place, database)))
     server = _Server(
         uvicorn.Config(
             app,
@@ -68,17 +61,6 @@ async def _serve(settings: Settings, place: Place, database: Database, stop: asy
         watching.cancel()
         await receiver.close()
         log.info("api_stopped")
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    """Raises CommandFailed, in words that uvicorn's own exit has not."""
-    try:
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        return socket.create_server((host, port), family=family, backlog=_BACKLOG)
-    except OSError as error:
-        raise CommandFailed(
-            f"The API cannot listen on {host}:{port}: {error.strerror}. PORT takes another one."
-        ) from error
 
 
 class _Server(uvicorn.Server):

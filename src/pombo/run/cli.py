@@ -32,6 +32,7 @@ app.add_typer(key_app, name="key")
 app.add_typer(partitions_app, name="partitions")
 
 WorkspaceOption = Annotated[str, typer.Option("--workspace", help="Name of the workspace; made when missing.")]
+ExistingWorkspaceOption = Annotated[str, typer.Option("--workspace", help="Name of the workspace.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 DEFAULT_WORKSPACE = "default"
 # These tell once, at their start, of the old programs' variables that mean nothing any more.
@@ -76,7 +77,7 @@ def _run(coroutine: Coroutine[Any, Any, int | None]) -> None:
 
 @app.command()
 def up(
-    workers: Annotated[int | None, typer.Option(help="Worker processes; one per core unless given.")] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Worker processes; one per core unless given.")] = None,
     sandbox: Annotated[bool, typer.Option("--sandbox", help="Also run Meta's simulator, and send to it.")] = False,
 ) -> None:
     """Run everything: database (unless DATABASE_URL names one), API, workers."""
@@ -179,8 +180,8 @@ def channel_add(
     for what, value in (("--external-id", external_id), ("--name", name), ("--token", token)):
         if not value.strip() or not value.isprintable():
             _fail(f"{what} is empty or has characters that cannot be printed.")
-    if not external_id.isascii() or not external_id.isalnum():
-        _fail("--external-id is the id that Meta shows for the Page or phone number: letters and digits only.")
+    if not external_id.isascii() or not external_id.isdecimal():
+        _fail("--external-id is the id that Meta shows for the Page or phone number: digits only.")
     if len(app_secret) < 8:
         _fail("--app-secret is too short to be one: Meta shows it under App settings, Basic.")
 
@@ -222,12 +223,12 @@ def channel_add(
 
 
 @channel_app.command("list")
-def channel_list(workspace: WorkspaceOption = DEFAULT_WORKSPACE, as_json: JsonOption = False) -> None:
+def channel_list(workspace: ExistingWorkspaceOption = DEFAULT_WORKSPACE, as_json: JsonOption = False) -> None:
     """List the channels and their states."""
 
     async def fetch(place: Place, database: Database) -> list[dict[str, Any]]:
         async with database.borrow() as connection:
-            workspace_id = await accounts.ensure_workspace(connection, workspace)
+            workspace_id = await accounts.find_workspace(connection, workspace)
             return [
                 {
                     "id": c.id,
@@ -279,7 +280,7 @@ def send(
     wait: Annotated[bool, typer.Option("--wait", help="Show progress; status 0 only if all were accepted.")] = False,
     as_json: JsonOption = False,
     name: Annotated[str, typer.Option(help="Name of the campaign.")] = "pombo send",
-    workspace: WorkspaceOption = DEFAULT_WORKSPACE,
+    workspace: ExistingWorkspaceOption = DEFAULT_WORKSPACE,
 ) -> None:
     """Send a text to the recipients of a CSV file."""
     from pombo.run import send as send_role

@@ -13,6 +13,8 @@ from pombo.store.secrets import SecretBox, load_or_make_key
 class Place:
     database_url: str
     secret_key: str
+    server: embedded.EmbeddedServer | None = None
+    """The embedded one, held by this process."""
 
     @property
     def box(self) -> SecretBox:
@@ -38,7 +40,7 @@ def open_place(settings: Settings) -> Iterator[Place]:
         return
     key = key or load_or_make_key(settings.pombo_data_dir / "secret.key")
     with embedded.start(settings.pombo_data_dir / "postgres") as server:
-        yield _checked(Place(server.url, key))
+        yield _checked(Place(server.url, key, server))
 
 
 def _checked(place: Place) -> Place:

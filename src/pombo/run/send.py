@@ -41,7 +41,7 @@ class SendRequest:
 async def run(place: Place, database: Database, request: SendRequest) -> int:
     """The exit status: 0 when queued, or with `wait` when all were accepted. Raises CommandFailed, StoreError."""
     async with database.transaction() as connection:
-        workspace_id = await accounts.ensure_workspace(connection, request.workspace)
+        workspace_id = await accounts.find_workspace(connection, request.workspace)
         channel = await channels.find_channel(connection, workspace_id, request.channel)
     content = Text(request.text)
     if problems := validate_content(channel.kind, content):

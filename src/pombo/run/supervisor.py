@@ -56,7 +56,12 @@ class Supervisor:
         pause = 1.0
         while not self._stop.is_set():
             started = clock()
-            process = await self._spawn(role)
+            try:
+                process = await self._spawn(role)
+            except OSError as error:
+                log.error("role_not_started", name=role.name, number=number, reason=str(error))
+                await self._pause(_LONGEST_PAUSE_S)
+                continue
             if self._stop.is_set():
                 _signal(process, signal.SIGTERM)
             children = self._children.setdefault(role.name, [])
@@ -67,9 +72,12 @@ class Supervisor:
                 return
             log.error("role_ended", name=role.name, number=number, code=code)
             pause = 1.0 if clock() - started > _STEADY_S else min(pause * 2, _LONGEST_PAUSE_S)
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(pause):
-                    await self._stop.wait()
+            await self._pause(pause)
+
+    async def _pause(self, seconds: float) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._stop.wait()
 
     async def _spawn(self, role: Role) -> asyncio.subprocess.Process:
         output = None if self.log is None else self.log.open("ab")

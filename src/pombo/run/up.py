@@ -1,6 +1,7 @@
 """`pombo up`: the place is opened, migrated and kept in partitions, then the roles run under a supervisor."""
 
 import asyncio
+import contextlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,11 +11,16 @@ import uvloop
 
 from pombo.run.lifecycle import stop_on_signals
 from pombo.run.place import Place, open_place
+from pombo.run.ports import check_free
 from pombo.run.supervisor import Role, Supervisor
 from pombo.settings import Settings
 from pombo.store import partitions, schema
+from pombo.store.errors import DatabaseUnavailable
+from pombo.telemetry import log
 
 SANDBOX_PORT = 3200
+# How soon a killed database server is noticed.
+_LOOK_S = 1.0
 
 
 def migrate_embedded(settings: Settings, place: Place) -> None:
@@ -26,7 +32,7 @@ def migrate_embedded(settings: Settings, place: Place) -> None:
 
 def roles(settings: Settings, workers: int | None, sandbox: bool) -> list[Role]:
     """In the order in which they stop."""
-    found = [Role("worker", count=workers or os.cpu_count() or 1), Role("api")]
+    found = [Role("worker", count=workers if workers is not None else os.cpu_count() or 1), Role("api")]
     if sandbox:
         found.append(Role("sandbox", ("--port", str(SANDBOX_PORT))))
     return found
@@ -40,6 +46,10 @@ def prepared(settings: Settings) -> Iterator[Place]:
 
 
 def run(settings: Settings, workers: int | None, sandbox: bool) -> None:
+    """Raises CommandFailed when a port is taken: a second `pombo up`, most often."""
+    check_free("API", "PORT", settings.host, settings.port)
+    if sandbox:
+        check_free("sandbox", "`pombo sandbox --port`, run apart,", "127.0.0.1", SANDBOX_PORT)
     with prepared(settings) as place:
         environment = place.environment()
         if sandbox:
@@ -49,6 +59,21 @@ def run(settings: Settings, workers: int | None, sandbox: bool) -> None:
         async def supervise() -> None:
             stop = stop_on_signals()
             typer.echo(f"Pombo starts: API at http://{settings.host}:{settings.port}, Ctrl-C stops.", err=True)
+            keeping = asyncio.create_task(keep_database(place, stop))
             await supervisor.run(stop)
+            await keeping
 
         uvloop.run(supervise())
+
+
+async def keep_database(place: Place, stop: asyncio.Event) -> None:
+    """Starts the embedded server again when it was killed."""
+    while place.server is not None and not stop.is_set():
+        try:
+            if await asyncio.to_thread(place.server.revive):
+                log.error("database_started_again")
+        except DatabaseUnavailable as error:
+            log.error("database_not_started", reason=str(error))
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_LOOK_S):
+                await stop.wait()

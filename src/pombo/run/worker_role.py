@@ -19,6 +19,7 @@ from pombo.telemetry import log
 from pombo.upkeep.schedule import Duty, Upkeep
 
 _RETRY_S = 0.5
+_DUTIES_S = 3.0
 _SWEEP_EVERY = timedelta(minutes=5)
 
 
@@ -95,6 +96,12 @@ async def _work(settings: Settings, place: Place, database: Database, stop: asyn
     finally:
         stop.set()
         for task in helpers:
+            task.cancel()
+        # Sending bounds its own end. The others' work is done in transactions that can be done again at any time.
+        sending, *others = duties
+        await asyncio.wait([sending])
+        _, late = await asyncio.wait(others, timeout=_DUTIES_S)
+        for task in late:
             task.cancel()
         ended = await asyncio.gather(*duties, *helpers, return_exceptions=True)
         log.info("worker_stopped", failed=sum(isinstance(end, Exception) for end in ended))

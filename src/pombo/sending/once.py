@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from pombo.domain.ids import WorkspaceId
 from pombo.sending.worker import Worker, WorkerOptions
+from pombo.store import workers_view
 from pombo.store.database import Database
 from pombo.store.secrets import SecretBox
 
@@ -33,6 +34,9 @@ async def process_batch(
     database: Database, box: SecretBox, options: WorkerOptions, count: int, workspace_id: WorkspaceId | None = None
 ) -> BatchReport:
     """At most `count` messages, of one workspace or of all. Raises DatabaseUnavailable."""
+    async with database.borrow() as connection:
+        # Raises here rather than waiting for a database that is away, as a running worker would.
+        await workers_view.count_live_workers(connection)
     worker, stop = Worker(database, box, options, budget=count, workspace_id=workspace_id), asyncio.Event()
     task = asyncio.create_task(worker.run(stop))
     channels = 0
@@ -50,7 +54,9 @@ async def process_batch(
                     break
     except TimeoutError:
         pass
-    stop.set()
-    await task
+    finally:
+        # Also when the request was cancelled: its worker must not go on unseen.
+        stop.set()
+        await asyncio.shield(task)
     stats = worker.sender.stats
     return BatchReport(channels, stats.accepted, stats.failed, stats.retried, stats.uncertain)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from pombo.domain.ids import AppId, WorkspaceId
 from pombo.store.database import Connection
+from pombo.store.errors import NotFound
 from pombo.store.secrets import SecretBox
 
 _KEY_PREFIX = "pombo_"
@@ -19,6 +20,14 @@ class MetaApp:
     app_secrets: tuple[str, ...]
     """The current secret, then the one being rotated out, if any."""
     verify_token: str
+
+
+async def find_workspace(connection: Connection, name: str) -> WorkspaceId:
+    """Raises NotFound."""
+    found = await connection.fetchval("SELECT id FROM workspaces WHERE name = $1", name)
+    if found is None:
+        raise NotFound(f"There is no workspace {name!r} yet: `pombo channel add` makes it.")
+    return WorkspaceId(found)
 
 
 async def ensure_workspace(connection: Connection, name: str) -> WorkspaceId:

@@ -3,6 +3,7 @@
 One process (the one that calls `start`) holds the server and stops it at the end; others get its URL.
 """
 
+import contextlib
 import json
 import logging
 import os
@@ -58,7 +59,20 @@ class EmbeddedServer:
             connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
         return self.url.replace("/postgres?", f"/{name}?")
 
+    def revive(self) -> bool:
+        """Starts the server again if it has been killed; whether it had. Raises DatabaseUnavailable."""
+        if _is_alive(self.pid):
+            return False
+        try:
+            self._server.ensure_postgres_running()
+        except (subprocess.SubprocessError, OSError) as error:
+            raise DatabaseUnavailable(f"The embedded PostgreSQL does not start again: {error}") from error
+        return True
+
     def stop(self) -> None:
+        # One that was killed, and perhaps started again by another command, would else be left as it is.
+        with contextlib.suppress(DatabaseUnavailable):
+            self.revive()
         self._server.cleanup()
 
     def __enter__(self) -> "EmbeddedServer":

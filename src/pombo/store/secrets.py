@@ -46,12 +46,16 @@ class SecretBox:
 
 
 def load_or_make_key(path: Path) -> str:
-    """The embedded default's key: made once, readable by its owner alone."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """The embedded default's key: made once, readable by its owner alone. Raises SecretError."""
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except FileExistsError:
         return path.read_text().strip()
+    except OSError as error:
+        raise SecretError(
+            f"{path.parent} cannot be written: {error.strerror}. POMBO_DATA_DIR names another place."
+        ) from error
     key = base64.urlsafe_b64encode(os.urandom(32)).decode()
     with os.fdopen(descriptor, "w") as file:
         file.write(key + "\n")
