@@ -37,7 +37,8 @@ class Installation:
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
-    def _environment(self) -> dict[str, str]:
+    def variables(self) -> dict[str, str]:
+        """The environment of its commands."""
         inherited = {k: v for k, v in os.environ.items() if k in ("PATH", "HOME", "LANG", "TMPDIR")}
         return {
             **inherited,
@@ -53,7 +54,7 @@ class Installation:
         """What the command prints (of a failing one, on stderr unless said otherwise); it must end with `status`."""
         ended = subprocess.run(
             [sys.executable, "-m", "pombo", *arguments],
-            env=self._environment(),
+            env=self.variables(),
             cwd=self.directory,
             input=stdin,
             capture_output=True,
@@ -70,7 +71,7 @@ class Installation:
         with (self.directory / "up.log").open("ab") as log:
             process = subprocess.Popen(
                 [sys.executable, "-m", "pombo", "up", *arguments],
-                env=self._environment(),
+                env=self.variables(),
                 cwd=self.directory,
                 stdout=log,
                 stderr=log,
