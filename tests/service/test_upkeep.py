@@ -13,7 +13,7 @@ from pombo.store.lock import open_lock
 from pombo.store.receipts import Receipt, Watermark
 from pombo.store.secrets import SecretBox
 from pombo.store.webhooks import SignedWebhook
-from pombo.upkeep import dead_workers, idempotency_keys, schedule, webhook_errors
+from pombo.upkeep import dead_workers, idempotency_keys, schedule, settled_doubts, webhook_errors
 from pombo.upkeep import partitions as partitions_duty
 from pombo.upkeep.kept_receipts import KeptReceipts
 from pombo.upkeep.schedule import Duty, Upkeep
@@ -236,6 +236,7 @@ async def test_the_standing_duties_do_their_work_together(database: Database, co
         "partitions",
         "kept_receipts",
         "idempotency_keys",
+        "settled_doubts",
         "webhook_errors",
         "dead_workers",
     }
@@ -290,3 +291,16 @@ async def test_losing_the_lock_s_connection_only_makes_it_ask_again(
 
     stop.set()
     await running
+
+
+async def test_a_doubt_whose_message_is_settled_is_forgotten_and_a_real_one_is_not(
+    database: Database, connection: Connection
+) -> None:
+    await connection.execute(
+        """INSERT INTO outbox (workspace_id, id, channel_id, run_id, due_at, recipient, state, attempt, intent_at)
+           VALUES (1, 7, 1, 1, 'infinity', '1', 'u', 1, now());
+           INSERT INTO doubts (workspace_id, message_id, channel_id, since)
+           VALUES (1, 7, 1, now() - interval '1 hour'), (1, 8, 1, now() - interval '1 hour'), (1, 9, 1, now())"""
+    )
+    assert await settled_doubts.run_once(database) == 1
+    assert await connection.fetch("SELECT message_id FROM doubts ORDER BY 1") == [(7,), (9,)]

@@ -35,3 +35,12 @@ async def sweep(connection: Connection, table: SweptTable, age: timedelta) -> in
         swept += deleted
         if deleted < CHUNK:
             return swept
+
+
+async def forget_settled_doubts(connection: Connection) -> int:
+    """A doubt noted while evidence settles its message is newer than the settlement's view of the table."""
+    done = await connection.execute(
+        """DELETE FROM doubts d WHERE d.since < now() - interval '1 minute' AND NOT EXISTS (
+               SELECT FROM outbox o WHERE o.workspace_id = d.workspace_id AND o.id = d.message_id)"""
+    )
+    return int(done.split()[1])
