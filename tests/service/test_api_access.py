@@ -1,5 +1,6 @@
 """Who gets in, and how the API answers whatever goes wrong."""
 
+import re
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
@@ -72,7 +73,7 @@ async def test_without_a_valid_key_nothing_answers_whatever_is_asked(
 async def test_the_list_above_holds_every_route(api: Api) -> None:
     document = (await api.http.get("/openapi.json")).json()
     documented = {
-        (method.upper(), path.replace("{campaign_id}", "1").replace("{run_id}", "1").replace("{channel_id}", "1"))
+        (method.upper(), re.sub(r"\{\w+\}", "1", path))
         for path, methods in document["paths"].items()
         for method in methods
     }
@@ -118,6 +119,7 @@ async def test_unknown_addresses_and_methods_have_the_usual_shape(api: Api) -> N
         ("GET", "/nothing/here", 404, "not_found"),
         ("GET", "/api/campaigns/", 404, "not_found"),
         ("DELETE", "/api/campaigns", 405, "method_not_allowed"),
+        ("GET", "/api/campaigns/send", 405, "method_not_allowed"),
         ("GET", "/api/campaigns/x", 422, "validation_failed"),
         ("GET", "/api/campaigns/99999999999999999999", 422, "validation_failed"),
         ("GET", "/webhook", 404, "not_found"),

@@ -79,7 +79,21 @@ async def test_the_only_channel_need_not_be_named(api: Api) -> None:
         ({"name": "x", "channelIds": []}, 422, "validation_failed"),
         ({"name": "x", "channelIds": [10**20]}, 422, "validation_failed"),
         ({"name": "x", "channelIds": [999]}, 404, "channel_not_found"),
+        ({"name": "x", "channelIds": [True]}, 422, "validation_failed"),
+        ({"name": "x", "channelIds": [1.0]}, 422, "validation_failed"),
+        ({"name": "x", "channelIds": ["1.0"]}, 422, "validation_failed"),
         ({"name": "x", "channel_id": 1}, 422, "validation_failed"),
+        ({"name": "x", "channel_ids": ["number"]}, 422, "validation_failed"),
+        (
+            {"name": "x", "channelIds": ["number"], "message_type": "text", "payload": {"text": "Hi"}},
+            422,
+            "validation_failed",
+        ),
+        (
+            {"name": "x", "channelIds": ["number"], "content": {"type": "text", "text": "Hi", "preview_url": True}},
+            422,
+            "validation_failed",
+        ),
         ({"name": "x", "channelIds": ["page"], "content": {"type": "text", "text": "x" * 2001}}, 422, "text_too_long"),
         ({"name": "x", "channelIds": ["page"], "content": _TEMPLATE}, 422, "unsupported_type"),
         (
@@ -118,6 +132,33 @@ async def test_a_body_that_is_no_json_object_is_refused(api: Api, body: bytes) -
     answer = await api.http.post("/api/campaigns", content=body, headers={"Content-Type": "application/json"})
     assert answer.status_code in (400, 422)
     assert api.error(answer)["code"] in ("json_invalid", "validation_failed")
+
+
+@pytest.mark.parametrize(
+    ("body", "path", "sentence"),
+    [
+        ([], "", "The body: must be a JSON object."),
+        ({"name": "a\x00"}, "name", "'name': holds a NUL character; remove it."),
+        ({"name": "x", "payload": "Hi"}, "payload", "'payload': must be a JSON object."),
+        ({"name": "x", "content": "Hi"}, "content", "'content': must be a JSON object."),
+        (
+            {"name": "x", "channelIds": [1, True]},
+            "channelIds[1]",
+            "'channelIds[1]': must be a whole number, or a string of digits.",
+        ),
+    ],
+)
+async def test_what_is_wrong_with_a_field_is_said_in_the_words_of_json(
+    api: Api, body: Any, path: str, sentence: str
+) -> None:
+    error = api.error(await api.http.post("/api/campaigns", json=body))
+    assert error["message"] == sentence
+    assert [each["path"] for each in error["details"]] == [path]
+
+
+async def test_an_id_in_the_address_is_told_by_its_documented_name(api: Api) -> None:
+    error = api.error(await api.http.get("/api/campaigns/x"))
+    assert error["details"] == [{"path": "campaignId", "message": "must be a whole number, or a string of digits"}]
 
 
 async def test_two_thousand_characters_are_fine_on_messenger(api: Api) -> None:

@@ -185,6 +185,10 @@ _ONE = {"recipients": ["+351910000001"]}
         ({"messageType": 5, "payload": {}, **_ONE}, 422, "validation_failed"),
         ({"content": {"type": "letter"}, **_ONE}, 422, "validation_failed"),
         ({"recipient": ["+351910000001"]}, 422, "validation_failed"),
+        ({"campaignId": ..., "campaign_id": 1, **_ONE}, 422, "validation_failed"),
+        ({"campaignId": True, **_ONE}, 422, "validation_failed"),
+        ({"campaignId": 1.0, **_ONE}, 422, "validation_failed"),
+        ({"message_type": "text", "payload": {"text": "Hi"}, **_ONE}, 422, "validation_failed"),
     ],
 )
 @pytest.mark.parametrize("key", [None, "a-key"])
@@ -264,6 +268,8 @@ async def test_a_campaign_without_content_is_not_sent(api: Api) -> None:
 async def test_all_rejects_of_a_request_that_is_refused_come_in_its_details(api: Api) -> None:
     error = api.error(await _send(api, recipients=["12", "0"]))
     assert [(reject["line"], reject["recipient"]) for reject in error["details"]] == [(1, "12"), (2, "0")]
+    accepted = (await _send(api, recipients=["12", "+351910000001"])).json()
+    assert error["details"][0] == accepted["rejects"][0]
 
 
 async def test_another_workspaces_campaign_does_not_exist(api: Api, box: SecretBox) -> None:

@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Annotated
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Path, Query
 from pydantic import Field
 
 from pombo.api.contents import ContentShape, WithContent, check_content, show_content
@@ -75,14 +75,16 @@ async def list_campaigns(
     )
 
 
-@router.get("/{campaign_id}")
-async def get_campaign(campaign_id: Id, workspace: Workspace, given: Given) -> CampaignWithRuns:
+@router.get("/{campaignId}")
+async def get_campaign(
+    campaign_id: Annotated[Id, Path(alias="campaignId")], workspace: Workspace, given: Given
+) -> CampaignWithRuns:
     async with given.database.tenant(workspace) as connection:
         found = await campaigns.get_campaign(connection, workspace, CampaignId(campaign_id))
         if found is None:
             raise campaign_not_found(campaign_id)
         latest = await runs.list_runs(connection, workspace, found.id, _SHOWN_RUNS)
-    return CampaignWithRuns(**_show(found).model_dump(), runs=[summarise(run) for run in latest])
+    return CampaignWithRuns(**dict(_show(found)), runs=[summarise(run) for run in latest])
 
 
 def campaign_not_found(campaign_id: int) -> ApiError:

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from pombo.api.errors import ApiError
-from pombo.api.shapes import Shape
+from pombo.api.shapes import RequestShape
 from pombo.campaigns.reading import holds_unstorable
 from pombo.domain.channels import ChannelKind
 from pombo.domain.content import Content, ContentError, ContentProblem, Raw, Template, Text
@@ -14,7 +14,7 @@ from pombo.domain.content_request import content_from_request
 from pombo.domain.content_rules import validate_content
 
 
-class TextShape(Shape):
+class TextShape(RequestShape):
     """Plain text; `{{ first_name }}` is replaced by each recipient's variable."""
 
     type: Literal["text"]
@@ -22,7 +22,7 @@ class TextShape(Shape):
     preview_url: bool = False
 
 
-class TemplateShape(Shape):
+class TemplateShape(RequestShape):
     """A WhatsApp template; `components` as the Cloud API takes them, with Liquid in their strings."""
 
     type: Literal["template"]
@@ -31,7 +31,7 @@ class TemplateShape(Shape):
     components: list[dict[str, Any]] = Field(default=[])
 
 
-class RawShape(Shape):
+class RawShape(RequestShape):
     """Messenger's `message` object, or WhatsApp's body with its `type`, without a recipient."""
 
     type: Literal["raw"]
@@ -41,7 +41,7 @@ class RawShape(Shape):
 ContentShape = Annotated[TextShape | TemplateShape | RawShape, Field(discriminator="type")]
 
 
-class WithContent(Shape):
+class WithContent(RequestShape):
     """Content comes as `content`, or in the old programs' way as `messageType` and `payload`."""
 
     content: ContentShape | None = None
@@ -78,7 +78,7 @@ class WithContent(Shape):
 def show_content(content: Content | None) -> ContentShape | None:
     match content:
         case Text(text=text, preview_url=preview_url):
-            return TextShape(type="text", text=text, preview_url=preview_url)
+            return TextShape.model_validate({"type": "text", "text": text, "previewUrl": preview_url})
         case Template(name=name, language=language, components=components):
             return TemplateShape(type="template", name=name, language=language, components=components)
         case Raw(payload=payload):

@@ -9,6 +9,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from pombo.api.errors import ApiError, database_unavailable, internal_error
+from pombo.api.runs import show_reject
 from pombo.campaigns.errors import AudienceError, NobodyToSendTo
 from pombo.campaigns.reading import cleaned
 from pombo.domain.content import ContentError
@@ -24,16 +25,30 @@ def validation_error(errors: Sequence[Any]) -> ApiError:
     """From pydantic's list of errors."""
     if any(error["type"] == "json_invalid" for error in errors):
         return ApiError("json_invalid", "The body is not valid JSON.")
-    details = [{"path": _path(error["loc"]), "message": cleaned(error["msg"])} for error in errors]
+    details = [{"path": _path(error["loc"]), "message": _words(error)} for error in errors]
     first = details[0]
-    where = f"'{first['path']}': " if first["path"] else ""
+    where = f"'{first['path']}': " if first["path"] else "The body: "
     return ApiError("validation_failed", f"{where}{first['message']}.", details)
 
 
 def _path(location: Sequence[str | int]) -> str:
-    # The first part says where in the request it was: body, query, path.
-    parts = [part for part in location if part not in ("body", "query", "path", "header")]
-    return cleaned("".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in parts).removeprefix("."))
+    return cleaned("".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location).removeprefix("."))
+
+
+def _words(error: Any) -> str:
+    if error["type"] in _NO_OBJECT:
+        return "must be a JSON object"
+    # Our own validators' sentences come with a word of pydantic's before them.
+    return cleaned(error["msg"].removeprefix("Value error, "))
+
+
+# Pydantic's sentences for these speak of Python.
+_NO_OBJECT = frozenset({"model_attributes_type", "model_type", "dict_type"})
+
+
+def _of_request(error: Any) -> ApiError:
+    # The first part of the framework's paths says where in the request it was: body, query, path.
+    return validation_error([{**each, "loc": each["loc"][1:]} for each in error.errors()])
 
 
 def _of_http(error: Any) -> ApiError:
@@ -50,8 +65,8 @@ def _of_http(error: Any) -> ApiError:
 
 
 def _of_audience(error: Any) -> ApiError:
-    details = [reject._asdict() for reject in error.rejects] if isinstance(error, NobodyToSendTo) else None
-    return ApiError(error.code, error.sentence, details or None)
+    rejects = error.rejects if isinstance(error, NobodyToSendTo) else ()
+    return ApiError(error.code, error.sentence, [show_reject(reject).model_dump() for reject in rejects] or None)
 
 
 def _of_content(error: Any) -> ApiError:
@@ -61,7 +76,7 @@ def _of_content(error: Any) -> ApiError:
 
 _TRANSLATIONS: dict[type[Exception], Any] = {
     ApiError: lambda error: error,
-    RequestValidationError: lambda error: validation_error(error.errors()),
+    RequestValidationError: _of_request,
     HTTPException: _of_http,
     AudienceError: _of_audience,
     ContentError: _of_content,

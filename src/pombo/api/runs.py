@@ -6,7 +6,7 @@ import json
 from datetime import datetime
 from typing import Annotated
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Path, Query
 from pydantic import Field
 
 from pombo.api.errors import ApiError
@@ -22,6 +22,7 @@ from pombo.store.run_messages import BEGINNING, RunMessage
 
 router = APIRouter(prefix="/api/runs", tags=["runs"])
 
+InPath = Annotated[Id, Path(alias="runId")]
 Limit = Annotated[int, Query(ge=1, le=500)]
 
 
@@ -67,8 +68,8 @@ class DeliveryPage(Shape):
     next_cursor: str | None = Field(description="Pass it as `cursor` for the next page; null on the last.")
 
 
-@router.get("/{run_id}")
-async def get_run(run_id: Id, workspace: Workspace, given: Given) -> RunShape:
+@router.get("/{runId}")
+async def get_run(run_id: InPath, workspace: Workspace, given: Given) -> RunShape:
     async with given.database.tenant(workspace) as connection:
         run = await runs.get_run(connection, workspace, RunId(run_id))
         if run is None:
@@ -76,9 +77,9 @@ async def get_run(run_id: Id, workspace: Workspace, given: Given) -> RunShape:
         return show_run(run, await figures.run_figures(connection, workspace, run.id))
 
 
-@router.get("/{run_id}/rejects")
+@router.get("/{runId}/rejects")
 async def list_rejects(
-    run_id: Id, workspace: Workspace, given: Given, after: Annotated[int, Query(ge=0)] = 0, limit: Limit = 100
+    run_id: InPath, workspace: Workspace, given: Given, after: Annotated[int, Query(ge=0)] = 0, limit: Limit = 100
 ) -> RejectPage:
     """Recipients that could not be used, in the order in which they came."""
     async with given.database.tenant(workspace) as connection:
@@ -89,9 +90,9 @@ async def list_rejects(
     )
 
 
-@router.get("/{run_id}/deliveries")
+@router.get("/{runId}/deliveries")
 async def list_deliveries(
-    run_id: Id, workspace: Workspace, given: Given, cursor: str | None = None, limit: Limit = 100
+    run_id: InPath, workspace: Workspace, given: Given, cursor: str | None = None, limit: Limit = 100
 ) -> DeliveryPage:
     """Everybody in the run, by channel and recipient, and what became of each one's message."""
     after = BEGINNING if cursor is None else _read_cursor(cursor)

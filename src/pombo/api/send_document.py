@@ -6,7 +6,7 @@ from pydantic import Field
 
 from pombo.api.contents import WithContent
 from pombo.api.runs import Reject
-from pombo.api.shapes import Id, Shape
+from pombo.api.shapes import Id, RequestShape, Shape
 
 
 class SendAnswer(Shape):
@@ -21,7 +21,7 @@ class SendAnswer(Shape):
     )
 
 
-class RecipientShape(Shape):
+class RecipientShape(RequestShape):
     recipient: str = Field(examples=["+919876543210"])
     variables: dict[str, Any] = Field(default={}, examples=[{"first_name": "Ana"}])
     channel_id: Id | None = Field(default=None, description="Needed when the campaign sends from several channels.")

@@ -8,6 +8,7 @@ from typing import Literal
 
 from fastapi import APIRouter, Request
 from pydantic import TypeAdapter, ValidationError
+from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from pombo.api.body import StreamedBody
@@ -72,6 +73,12 @@ async def send_campaign(request: Request, workspace: Workspace, given: Given) ->
         return await _Sending(given, workspace, body, reader, key, claim).take()
     finally:
         await claim.release()
+
+
+@router.get("/send", include_in_schema=False)
+async def refuse_get() -> None:
+    """Otherwise `send` would be taken for a campaign's id."""
+    raise HTTPException(405, headers={"Allow": "POST"})
 
 
 def _reader_for(request: Request) -> AudienceReader:

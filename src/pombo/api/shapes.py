@@ -1,10 +1,11 @@
 """Types that requests and answers are made of: camelCase JSON, ids that fit the database, texts that can be stored."""
 
+import re
 from typing import Annotated, Any
 
 from fastapi import Depends, Request, Security
 from fastapi.security import HTTPBearer
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 from pydantic.alias_generators import to_camel
 
 from pombo.api.gate import Caller
@@ -14,9 +15,15 @@ from pombo.domain.ids import WorkspaceId
 
 
 class Shape(BaseModel):
-    """Unknown fields are refused: a misspelt one would otherwise be lost unseen."""
+    """An answer, or a part of one: made by its fields' Python names, shown by the JSON ones."""
 
-    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="forbid")
+    model_config = ConfigDict(alias_generator=to_camel, validate_by_name=True, validate_by_alias=True, extra="forbid")
+
+
+class RequestShape(Shape):
+    """Read by its JSON names alone. Unknown ones are refused: a misspelt field would otherwise be lost unseen."""
+
+    model_config = ConfigDict(validate_by_name=False)
 
 
 def _storable(text: str) -> str:
@@ -25,7 +32,17 @@ def _storable(text: str) -> str:
     return text
 
 
-Id = Annotated[int, Field(ge=1, le=2**63 - 1)]
+_DIGITS = re.compile("[0-9]+")
+
+
+def _whole(value: object) -> object:
+    # Left alone, `true` and 1.0 would name whatever has the id 1.
+    if isinstance(value, bool | float) or (isinstance(value, str) and not _DIGITS.fullmatch(value)):
+        raise ValueError("must be a whole number, or a string of digits")
+    return value
+
+
+Id = Annotated[int, BeforeValidator(_whole), Field(ge=1, le=2**63 - 1)]
 """A number, or a string of digits (the old programs' way)."""
 Name = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200), AfterValidator(_storable)]
 

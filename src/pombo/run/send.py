@@ -70,10 +70,10 @@ async def run(place: Place, database: Database, request: SendRequest) -> int:
     except AudienceError as error:
         raise CommandFailed(error.sentence) from error
     rejects = [
-        {"line": r.line, "recipient": r.recipient, "code": r.code, "reason": r.reason} for r in upload.first_rejects
+        {"line": r.line, "recipient": r.recipient, "code": r.code, "message": r.reason} for r in upload.first_rejects
     ]
     for reject in rejects[:_SHOWN_REJECTS]:
-        typer.echo(f"Line {reject['line']}: {reject['recipient']!r} is left out: {reject['reason']}", err=True)
+        typer.echo(f"Line {reject['line']}: {reject['recipient']!r} is left out: {reject['message']}", err=True)
     if upload.rejected > _SHOWN_REJECTS:
         typer.echo(f"... and {upload.rejected - _SHOWN_REJECTS} more lines are left out.", err=True)
     async with database.borrow() as connection:
