@@ -77,6 +77,7 @@ async def test_workers_are_shown_with_the_workspaces_channels_that_they_hold(api
         )
     shown = (await api.http.get("/stats/workers")).json()
     assert [each["id"] for each in shown["workers"]] == [worker]
+    assert shown["workers"][0].keys() == {"id", "startedAt", "channels"}
     assert shown["workers"][0]["channels"] == [
         {
             "channelId": api.account.number,

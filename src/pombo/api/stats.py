@@ -1,9 +1,9 @@
 """`/stats/…`: the queue, the workers and their parts, as seen from one workspace."""
 
 from datetime import datetime
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Path
 from pydantic import Field
 
 from pombo.api.errors import ApiError
@@ -33,9 +33,9 @@ class WorkerChannel(Shape):
 
 
 class WorkerShape(Shape):
+    """Without its machine's name and process id, which are none of a workspace's business."""
+
     id: int
-    name: str
-    pid: int
     started_at: datetime
     channels: list[WorkerChannel]
 
@@ -99,8 +99,6 @@ async def workers(workspace: Workspace, given: Given) -> WorkerList:
         workers=[
             WorkerShape(
                 id=each.worker.id,
-                name=each.worker.name,
-                pid=each.worker.pid,
                 started_at=each.worker.started_at,
                 channels=[
                     _worker_channel(channel, each, workspace)
@@ -147,8 +145,10 @@ async def circuit_breakers(workspace: Workspace, given: Given) -> BreakerList:
     return BreakerList(breakers=[_breaker(channel, lanes.get(channel.id)) for channel in present])
 
 
-@router.post("/circuit-breaker/{channel_id}/reset", status_code=202)
-async def reset_breaker(channel_id: Id, workspace: Workspace, given: Given) -> ResetAnswer:
+@router.post("/circuit-breaker/{channelId}/reset", status_code=202)
+async def reset_breaker(
+    channel_id: Annotated[Id, Path(alias="channelId")], workspace: Workspace, given: Given
+) -> ResetAnswer:
     """Closes the channel's breaker; its worker does so within a second or two."""
     async with given.database.tenant(workspace) as connection:
         present = await channels.get_channels(connection, [(workspace, ChannelId(channel_id))])
