@@ -5,6 +5,7 @@ from typing import Any
 
 import httpx
 import pytest
+from structlog.testing import capture_logs
 
 from pombo.api.webhooks import WebhookReceiver
 from pombo.meta.signature import sign
@@ -103,7 +104,8 @@ async def test_what_no_secret_signed_is_refused_and_leaves_no_trace(
 
     answer = await client.post("/webhook", content=BODY, headers=headers)
 
-    assert (answer.status_code, answer.json()["error"]["code"]) == (status, code)
+    error = answer.json()["error"]
+    assert (answer.status_code, error["code"], error["details"]) == (status, code, None)
     assert len(await logged(connection)) == 1
     assert receiver.counts.refused == 1
 
@@ -258,8 +260,40 @@ async def test_without_the_database_meta_is_asked_to_send_again(
     also = await client.get("/webhook", params=handshake("verify acme"))
 
     assert (refused.status_code, also.status_code) == (503, 503)
-    assert refused.json()["error"]["code"] == "unavailable"
+    for answer in (refused, also):
+        error = answer.json()["error"]
+        assert (error["code"], error["details"]) == ("database_unavailable", None)
+        assert answer.headers["retry-after"] == "2"
     assert receiver.counts.unavailable == 2
+
+
+async def test_a_database_that_is_away_costs_one_line_a_second_however_many_webhooks_come(
+    client: httpx.AsyncClient, database: Database, connection: Connection, clock: Clock
+) -> None:
+    await post(client)
+    await database.worker.expire_connections()
+    database.worker.terminate()
+
+    with capture_logs() as lines:
+        for _ in range(5):
+            await post(client)
+        clock.now += 1
+        await post(client)
+        clock.now += 60  # The keys are too old from here.
+        for _ in range(5):
+            await post(client)
+        clock.now += 1
+        await post(client)
+
+    for line in lines:
+        assert line.pop("reason").startswith("The database does not answer")
+        assert not line.pop("exc_info", False)
+    assert lines == [
+        {"event": "webhooks_not_stored", "log_level": "warning", "webhooks": 1},
+        {"event": "webhooks_not_stored", "log_level": "warning", "webhooks": 6},
+        {"event": "webhook_keys_unavailable", "log_level": "warning", "failures": 1},
+        {"event": "webhook_keys_unavailable", "log_level": "warning", "failures": 6},
+    ]
 
 
 async def test_a_day_without_a_partition_is_answered_503_and_the_next_batch_is_not_harmed(
@@ -268,7 +302,11 @@ async def test_a_day_without_a_partition_is_answered_503_and_the_next_batch_is_n
     name = await connection.fetchval("SELECT 'webhook_log_' || to_char(now() AT TIME ZONE 'UTC', 'YYYYMMDD')")
     await connection.execute("SET ROLE NONE")
     await connection.execute(f"ALTER TABLE webhook_log DETACH PARTITION {name}")
-    assert (await post(client)).status_code == 503
+    with capture_logs() as lines:
+        assert [(await post(client)).status_code for _ in range(3)] == [503] * 3
+    assert [(line["event"], line["log_level"], line["webhooks"]) for line in lines] == [
+        ("webhook_storing_failed", "error", 1)
+    ]
 
     day = date.fromisoformat(name[-8:])
     await connection.execute(

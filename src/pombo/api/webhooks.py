@@ -17,9 +17,11 @@ from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from typing import Any
 from urllib.parse import parse_qs
 
+from pombo.api.errors import database_unavailable
 from pombo.meta import signature
 from pombo.store import accounts, webhooks
 from pombo.store.database import Database
+from pombo.store.errors import DatabaseUnavailable
 from pombo.store.secrets import SecretBox
 from pombo.store.webhooks import SignedWebhook
 from pombo.telemetry import log
@@ -44,15 +46,33 @@ _KEYRING_AGE_S = 10.0
 _KEYRING_GAP_S = 1.0
 # Requests that may wait for that look; a flood of forgeries is refused at once beyond it.
 _MAX_DOUBTFUL = 100
+# Between two log lines of one kind: neither a flood of forgeries nor Meta's tries while the database is away shall fill
+# the disk as well.
+_LOG_GAP_S = 1.0
 
 
 class Counts:
     """What became of POSTs since the process started."""
 
-    __slots__ = ("batches", "refused", "stored", "too_large", "unavailable")
+    __slots__ = ("batches", "not_stored", "refused", "stored", "too_large", "unavailable")
 
     def __init__(self) -> None:
-        self.stored = self.batches = self.refused = self.too_large = self.unavailable = 0
+        self.stored = self.batches = self.not_stored = self.refused = self.too_large = self.unavailable = 0
+
+
+class Pace:
+    """Says when another log line may be written."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._last = float("-inf")
+
+    def allows(self) -> bool:
+        now = self._clock()
+        if now - self._last < _LOG_GAP_S:
+            return False
+        self._last = now
+        return True
 
 
 class Unavailable(Exception):
@@ -65,9 +85,8 @@ class WebhookReceiver:
     def __init__(self, database: Database, box: SecretBox, clock: Callable[[], float] = time.monotonic) -> None:
         self.counts = Counts()
         self._keyring = Keyring(database, box, clock)
-        self._intake = Intake(database, self.counts)
-        self._clock = clock
-        self._told_at = float("-inf")
+        self._intake = Intake(database, self.counts, clock)
+        self._refusals = Pace(clock)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
@@ -79,7 +98,7 @@ class WebhookReceiver:
                 await _refuse(send, 405, "method_not_allowed", "Webhooks come by POST, Meta's handshake by GET.")
         except Unavailable:
             self.counts.unavailable += 1
-            await _refuse(send, 503, "unavailable", "The database does not answer; send this again later.")
+            await database_unavailable().response()(scope, receive, send)
 
     async def close(self) -> None:
         """Returns when all that waited was stored (or refused)."""
@@ -118,10 +137,7 @@ class WebhookReceiver:
 
     def _tell_refused(self, signature: str) -> None:
         self.counts.refused += 1
-        # One line a second: whoever floods us shall not fill the disk as well.
-        now = self._clock()
-        if now - self._told_at >= 1:
-            self._told_at = now
+        if self._refusals.allows():
             log.warning("webhook_refused", signature=signature, refused=self.counts.refused)
 
 
@@ -141,6 +157,8 @@ class Keyring:
         self._loaded_at = float("-inf")
         self._loading: asyncio.Task[None] | None = None
         self._doubtful = 0
+        self._failures = 0
+        self._failure_lines = Pace(clock)
 
     async def owners(self, header: str, body: bytes) -> Sequence[tuple[int, int]]:
         """The (workspace, app) pairs whose secret made the signature; none for a forgery. Raises Unavailable."""
@@ -202,7 +220,11 @@ class Keyring:
             async with self._database.borrow() as connection:
                 apps = await accounts.list_apps(connection, self._box)
         except Exception as error:
-            log.warning("webhook_keys_unavailable", exc_info=True)
+            self._failures += 1
+            if self._failure_lines.allows():
+                # A database that is away needs no trace; a secret that cannot be opened does.
+                trace = not isinstance(error, DatabaseUnavailable)
+                log.warning("webhook_keys_unavailable", reason=str(error), failures=self._failures, exc_info=trace)
             raise Unavailable from error
         finally:
             self._loading = None
@@ -221,9 +243,10 @@ class Keyring:
 class Intake:
     """Micro-batches to the webhook log: what waits is stored together, what comes meanwhile waits for the next."""
 
-    def __init__(self, database: Database, counts: Counts) -> None:
+    def __init__(self, database: Database, counts: Counts, clock: Callable[[], float]) -> None:
         self._database = database
         self._counts = counts
+        self._away_lines, self._failure_lines = Pace(clock), Pace(clock)
         self._waiting: list[tuple[Sequence[SignedWebhook], asyncio.Future[None]]] = []
         self._waiting_bytes = 0
         self._writer: asyncio.Task[None] | None = None
@@ -252,9 +275,10 @@ class Intake:
                 try:
                     async with self._database.borrow() as connection:
                         await webhooks.append(connection, [copy for copies, _ in batch for copy in copies])
-                except Exception:
+                except Exception as error:
                     # Whatever it was, these are not known to be stored, and Meta will send them again.
-                    log.error("webhooks_not_stored", webhooks=len(batch), exc_info=True)
+                    self._counts.not_stored += len(batch)
+                    self._tell(error)
                     self._finish(batch, Unavailable())
                 else:
                     self._counts.batches += 1
@@ -262,6 +286,14 @@ class Intake:
                     self._finish(batch, None)
         finally:
             self._writer = None
+
+    def _tell(self, error: Exception) -> None:
+        count = self._counts.not_stored
+        if isinstance(error, DatabaseUnavailable):
+            if self._away_lines.allows():
+                log.warning("webhooks_not_stored", reason=str(error), webhooks=count)
+        elif self._failure_lines.allows():
+            log.error("webhook_storing_failed", webhooks=count, exc_info=error)
 
     def _next(self) -> list[tuple[Sequence[SignedWebhook], asyncio.Future[None]]]:
         size = count = 0
@@ -318,7 +350,7 @@ async def _read(scope: Scope, receive: Receive) -> bytes | None:
 
 
 async def _refuse(send: Send, status: int, code: str, message: str) -> None:
-    body = json.dumps({"error": {"code": code, "message": message, "details": {}}}).encode()
+    body = json.dumps({"error": {"code": code, "message": message, "details": None}}).encode()
     await _answer(send, status, body, b"application/json")
 
 
