@@ -2,12 +2,14 @@
 
 import re
 from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack
 from typing import Any
 
 import httpx
 import pytest
 
 from pombo.access.keys import ApiKeys
+from pombo.api.health import Pulse
 from pombo.api.webhooks import PATHS
 from pombo.store.database import Database
 from pombo.store.secrets import SecretBox
@@ -92,6 +94,7 @@ async def test_a_bare_health_says_ok_and_nothing_else(api: Api) -> None:
     assert (answer.status_code, answer.json().keys()) == (200, {"status", "database", "workers", "version"})
     del api.http.headers["Authorization"]
     assert (await api.http.get("/health")).json() == {"status": "ok"}
+    assert (await api.http.head("/health")).status_code == 200
     wrong = await api.http.get("/health", headers={"Authorization": "Bearer x"})
     assert wrong.status_code == 401
 
@@ -172,7 +175,21 @@ async def test_with_the_database_away_requests_get_503_and_when_to_try_again(api
         assert answer.headers["retry-after"] == "2"
     assert (await api.http.get("/health", headers={"Authorization": ""})).status_code == 401
     del api.http.headers["Authorization"]
-    assert (await api.http.get("/health")).json() == {"status": "ok"}
+    bare = await api.http.get("/health")
+    assert (bare.status_code, bare.json()) == (503, {"status": "unavailable"})
+    assert (await api.http.head("/health")).status_code == 503
+
+
+async def test_a_database_that_hangs_does_not_hold_up_a_bare_health(api: Api, url: str) -> None:
+    pulse = Pulse(api.database, patience_s=0.05)
+    async with AsyncExitStack() as stack:
+        # All connections of the pool are out, as they are when none of their statements ends.
+        for _ in range(api.database.app.get_max_size()):
+            await stack.enter_async_context(api.database.app.acquire())
+        assert not await pulse.beats()
+        assert not await pulse.beats()
+    assert await Pulse(api.database).beats()
+    assert await pulse.beats()
 
 
 async def test_webhooks_go_to_their_own_receiver_without_a_key(database: Database, box: SecretBox) -> None:

@@ -35,6 +35,7 @@ def create_app(services: Services) -> ASGIApp:
         redirect_slashes=False,
     )
     routes.state.services = services
+    routes.state.pulse = health.Pulse(services.database)
     error_map.install(routes)
     # `send` stands before `campaigns`, whose addresses hold an id in the same place.
     for part in (health, sends, campaigns, runs, channels, queue, stats, metrics):
