@@ -1,3 +1,5 @@
+import pytest
+
 from pombo.store import leases, outbox
 from pombo.store.database import Database
 from pombo.store.leases import Lease
@@ -93,3 +95,66 @@ async def test_what_no_longer_is_at_that_attempt_is_not_put_back(database: Datab
     async with database.borrow() as connection:
         await outbox.put_back(connection, [Undecided(*tenant, run.message_ids[0], 1, 4, 0, "too fast", 30.0)])
         assert await connection.fetchval("SELECT due_at <= now() FROM outbox")
+
+
+async def test_a_message_that_was_tried_since_it_was_read_gets_no_intent(database: Database, tenant: Tenant) -> None:
+    run = await add_run(database, tenant.workspace_id, [(tenant.channel_id, "1")])
+    async with database.borrow() as connection:
+        worker_id = await leases.register(connection, "test", 1, 60.0)
+        (lease,) = await leases.acquire(connection, worker_id)
+
+        async def intend(number: int, attempts: int) -> list[int]:
+            messages = sent_under(lease, run.message_ids, attempts)
+            return (await outbox.store_intents(connection, worker_id, number, messages, [lease]))[1]
+
+        assert await intend(1, attempts=1) == []
+        assert await intend(2, attempts=0) == run.message_ids
+        await outbox.put_back(connection, [Undecided(*tenant, run.message_ids[0], 1, 4, 0, "too fast")])
+        assert await intend(3, attempts=0) == []
+        assert await intend(4, attempts=1) == run.message_ids
+
+
+async def test_an_intent_whose_answer_was_lost_is_undone_if_it_has_committed(
+    database: Database, tenant: Tenant
+) -> None:
+    run = await add_run(database, tenant.workspace_id, [(tenant.channel_id, "1"), (tenant.channel_id, "2")])
+    async with database.borrow() as connection:
+        worker_id = await leases.register(connection, "test", 1, 60.0)
+        (lease,) = await leases.acquire(connection, worker_id)
+        await outbox.store_intents(connection, worker_id, 1, sent_under(lease, run.message_ids[:1]), [lease])
+        await outbox.store_intents(connection, worker_id, 2, sent_under(lease, run.message_ids[1:]), [lease])
+
+        await outbox.revoke_intent(connection, worker_id, 1)
+
+        rows = await connection.fetch("SELECT state, attempt, uncounted FROM outbox ORDER BY id")
+        assert [tuple(row) for row in rows] == [(b"r", 1, 1), (b"s", 1, 0)]
+        assert await connection.fetchval("SELECT array_agg(id) FROM intents") == [2]
+        reading = Reading(*tenant, run.run_id, *BEGINNING, 10)
+        assert [row["id"] for row in await outbox.read_ahead(connection, [reading])] == run.message_ids[:1]
+
+
+@pytest.mark.parametrize("committed", [True, False])
+async def test_an_intent_is_undone_only_itself_and_never_a_later_one_of_the_same_message(
+    database: Database, tenant: Tenant, committed: bool
+) -> None:
+    """The attempt after one that was never stored has the same number, so numbers cannot tell them apart."""
+    run = await add_run(database, tenant.workspace_id, [(tenant.channel_id, "1")])
+    (message_id,) = run.message_ids
+    async with database.borrow() as connection:
+        worker_id = await leases.register(connection, "test", 1, 60.0)
+        (lease,) = await leases.acquire(connection, worker_id)
+        if committed:
+            await outbox.store_intents(connection, worker_id, 1, sent_under(lease, [message_id]), [lease])
+        await outbox.revoke_intent(connection, worker_id, 1)
+        tried = int(committed)
+        assert await connection.fetchval("SELECT state::text || attempt FROM outbox") == f"r{tried}"
+
+        later = sent_under(lease, [message_id], tried)
+        assert (await outbox.store_intents(connection, worker_id, 2, later, [lease]))[1] == [message_id]
+        await outbox.revoke_intent(connection, worker_id, 1)
+        assert await connection.fetchval("SELECT state FROM outbox") == b"s"
+
+        await outbox.doubt(connection, [Undecided(*tenant, message_id, tried + 1, 0, 0, "lost")])
+        await outbox.revoke_intent(connection, worker_id, 1)
+        assert await connection.fetchval("SELECT state FROM outbox") == b"u"
+        assert await connection.fetchval("SELECT array_agg(id) FROM intents") == [2]

@@ -44,10 +44,19 @@ def test_a_probe_that_succeeds_closes_it_and_one_that_fails_opens_it_for_another
     assert breaker.allows(10, 121.0) == 10
 
 
-def test_an_answer_to_what_left_before_it_opened_does_not_close_it() -> None:
-    breaker = opened()
+def test_an_answer_to_what_left_before_it_opened_neither_closes_nor_resets_it() -> None:
+    breaker = opened(now=10.0)
     assert not breaker.success()
-    assert breaker.state is BreakerState.OPEN
+    assert (breaker.state, breaker.failures, breaker.opened_at) == (BreakerState.OPEN, 3, 10.0)
+    assert breaker.allows(10, 69.9) == 0
+
+
+def test_the_probe_after_such_an_answer_closes_it() -> None:
+    breaker = opened()
+    breaker.success()
+    breaker.left(breaker.allows(10, 60.0))
+    assert breaker.success()
+    assert breaker.allows(10, 60.0) == 10
 
 
 def test_a_probe_that_never_left_leaves_the_place_to_the_next() -> None:

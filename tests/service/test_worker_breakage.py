@@ -1,0 +1,277 @@
+"""Workers among broken parts: a silent Meta, lost answers of the database, unreadable secrets, a killed server."""
+
+import asyncio
+import os
+import signal
+import tempfile
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from pombo.sending import reader
+from pombo.sending import worker as worker_module
+from pombo.sending.once import process_batch
+from pombo.sending.worker import WorkerOptions
+from pombo.store import channels, embedded, leases, partitions, schema
+from pombo.store.database import Database
+from pombo.store.secrets import SecretBox
+from tests.sandbox_server import SandboxHandle
+from tests.seeding import add_channel, add_run, add_workspace
+from tests.service.test_worker import (
+    Setting,
+    figures_of,
+    options,
+    sandbox,
+    setting,
+    settled,
+    until,
+    working,
+    workspace,
+)
+
+__all__ = ["options", "sandbox", "setting", "workspace"]  # fixtures
+
+
+class SilentMeta:
+    """Takes requests and never answers."""
+
+    def __init__(self) -> None:
+        self.requests = 0
+        self.url = ""
+        self._came = asyncio.Condition()
+
+    async def serve(self, requests: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while line := await requests.readline():
+                if line.startswith(b"POST "):
+                    async with self._came:
+                        self.requests += 1
+                        self._came.notify_all()
+        except ConnectionError:
+            pass
+        finally:
+            writer.close()
+
+    async def received(self, count: int) -> None:
+        async with asyncio.timeout(10), self._came:
+            await self._came.wait_for(lambda: self.requests >= count)
+
+
+@pytest.fixture
+async def silent_meta() -> AsyncIterator[SilentMeta]:
+    meta = SilentMeta()
+    server = await asyncio.start_server(meta.serve, "127.0.0.1", 0)
+    meta.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    yield meta
+    server.close()
+
+
+@pytest.fixture
+def little_grace(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stopping worker gives up on Meta at once."""
+    monkeypatch.setattr(worker_module, "GRACE_S", 0.1)
+
+
+# --- stopping ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("little_grace")
+async def test_a_stop_while_meta_is_silent_doubts_what_was_written_and_gives_the_rest_back(
+    setting: Setting, silent_meta: SilentMeta
+) -> None:
+    run = await setting.run(60)
+    sockets, armed = 20, 5
+
+    async def all_on_their_way() -> bool:
+        sending: int = await setting.value("SELECT count(*) FROM outbox WHERE state = 's'")
+        return sending == sockets + armed
+
+    silent = replace(setting.options, graph_api_url=silent_meta.url, max_sockets=sockets, concurrency=40)
+    async with working(setting.database, setting.box, silent):
+        await silent_meta.received(sockets)
+        await setting.sandbox.until(all_on_their_way)
+
+    assert silent_meta.requests == sockets
+    assert await setting.value("SELECT count(*) FROM outbox WHERE state = 's'") == 0
+    assert await setting.value("SELECT count(*) FROM outbox WHERE state = 'u'") == sockets
+    assert (
+        await setting.value("SELECT count(*) FROM outbox WHERE state = 'r' AND attempt = 1 AND uncounted = 1") == armed
+    )
+    assert await setting.value("SELECT count(*) FROM intents") == 0
+
+    # The next worker sends all that was given back, and nothing that may have gone out.
+    assert await settled(setting, run, 60) == {"total": 60, "accepted": 60 - sockets, "uncertain": sockets}
+
+
+@pytest.mark.usefixtures("little_grace")
+async def test_what_a_stop_could_not_write_is_found_by_its_intents(
+    setting: Setting, silent_meta: SilentMeta, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker_module, "WRITE_GRACE_S", 0.1)
+    run = await setting.run(30)
+    silent = replace(setting.options, graph_api_url=silent_meta.url, lease_s=1.0)
+    async with setting.database.borrow() as other:
+        async with working(setting.database, setting.box, silent):
+            await silent_meta.received(20)
+            await other.execute("BEGIN")
+            await other.execute("LOCK TABLE doubts IN ACCESS EXCLUSIVE MODE")
+        stuck = await other.fetchval("SELECT count(*) FROM outbox WHERE state = 's'")
+        noted = await other.fetchval("SELECT sum(cardinality(message_ids)) FROM intents")
+        await other.execute("COMMIT")
+    assert noted >= stuck >= 20
+
+    found = await settled(setting, run, 30)
+
+    assert found == {"total": 30, "accepted": 30 - stuck, "uncertain": stuck}
+    assert await setting.value("SELECT count(*) FROM outbox WHERE state = 's'") == 0
+
+
+@pytest.mark.usefixtures("little_grace")
+async def test_a_cancelled_batch_leaves_no_worker_behind(setting: Setting, silent_meta: SilentMeta) -> None:
+    await setting.run(5)
+    silent = replace(setting.options, graph_api_url=silent_meta.url)
+    before = asyncio.all_tasks()
+    batch = asyncio.create_task(process_batch(setting.database, setting.box, silent, 5))
+    await silent_meta.received(5)
+
+    batch.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await batch
+
+    left = {task.get_name() for task in asyncio.all_tasks() - before}
+    assert not left & {"outcomes", "sender", "leases", "reader"}
+    assert await setting.value("SELECT count(*) FROM workers") == 0
+    assert await setting.value("SELECT count(*) FROM outbox WHERE state = 's'") == 0
+
+
+# --- the breaker ------------------------------------------------------------------------------------------------------
+
+
+async def test_a_probe_that_is_answered_with_too_fast_closes_the_breaker(setting: Setting) -> None:
+    run = await setting.run(6)
+    await setting.fault(kind="disconnect", recipient="10000")
+    # Two: one message may be armed already when the breaker opens, the other is the probe.
+    await setting.fault(kind="error", code=4, http_status=400, rate=1.0, max_count=2)
+    one_by_one = replace(setting.options, breaker_threshold=1, breaker_timeout_s=0.1, concurrency=1, max_sockets=1)
+
+    assert await settled(setting, run, 6, one_by_one) == {"total": 6, "accepted": 5, "uncertain": 1}
+
+
+async def test_a_probe_that_cannot_be_rendered_leaves_its_place_to_the_next(setting: Setting) -> None:
+    too_long = {"name": "x" * 2001}
+    run = await setting.run(6, "{{ name }}", [{"name": "Ana"}, *[too_long] * 4, {"name": "Rui"}])
+    await setting.fault(kind="disconnect", recipient="10000")
+    one_by_one = replace(setting.options, breaker_threshold=1, breaker_timeout_s=0.1, concurrency=1, max_sockets=1)
+
+    found = await settled(setting, run, 6, one_by_one)
+
+    assert found == {"total": 6, "accepted": 1, "failed": 4, "uncertain": 1}
+
+
+# --- channels ---------------------------------------------------------------------------------------------------------
+
+
+async def test_a_lease_whose_answer_was_lost_is_sent_under_all_the_same(setting: Setting) -> None:
+    run = await setting.run(5)
+    async with setting.database.borrow() as connection:
+        other = await leases.register(connection, "other", 1, 60.0)
+        assert len(await leases.acquire(connection, other)) == 1
+
+    async def begun() -> bool:
+        return bool(await setting.value(f"SELECT count(*) FROM workers WHERE id <> {other}"))
+
+    async with working(setting.database, setting.box, setting.options) as worker:
+        await setting.sandbox.until(begun)
+        worker_id = await setting.value(f"SELECT id FROM workers WHERE id <> {other}")
+        async with setting.database.transaction() as connection:
+            await leases.retire(connection, other)
+            assert len(await leases.acquire(connection, worker_id)) == 1
+        assert await until(worker, setting.database, run, lambda f: f.get("accepted") == 5)
+
+
+async def test_a_channel_whose_secret_does_not_open_stops_alone_until_it_gets_a_new_one(setting: Setting) -> None:
+    page = await setting.sandbox.add_page(setting.page.app, brake_per_second=None)
+    unreadable = await add_channel(setting.database, setting.box, setting.workspace, page)
+    foreign = SecretBox("another key, of at least 32 characters").seal(setting.workspace, page.token)
+    async with setting.database.borrow() as connection:
+        await connection.execute("UPDATE channels SET token = $1 WHERE id = $2", foreign, unreadable)
+    run = await setting.run(10)
+    waiting = await add_run(setting.database, setting.workspace, [(unreadable, "30000")])
+
+    async def stopped() -> bool:
+        return bool(await setting.value(f"SELECT state = 'stopped' FROM channels WHERE id = {unreadable}"))
+
+    async with working(setting.database, setting.box, setting.options) as worker:
+        assert await until(worker, setting.database, run, lambda f: f.get("accepted") == 10)
+        await setting.sandbox.until(stopped)
+        reason = await setting.value(f"SELECT stop_code || ': ' || stop_reason FROM channels WHERE id = {unreadable}")
+        assert reason.startswith("secret: ")
+        assert "POMBO_SECRET_KEY" in reason
+        assert await figures_of(setting, waiting) == {"total": 1}
+
+        await add_channel(setting.database, setting.box, setting.workspace, page)
+        assert await until(worker, setting.database, waiting, lambda f: f.get("accepted") == 1)
+
+
+async def test_a_channel_started_right_after_it_stopped_sends_again(setting: Setting) -> None:
+    run = await setting.run(20)
+    await setting.fault(kind="error", code=190, http_status=400, recipient="10003", max_count=1)
+    async with working(setting.database, setting.box, setting.options) as worker:
+        async with asyncio.timeout(10):
+            while await setting.value("SELECT state FROM channels") != "stopped":
+                worker.saved.clear()
+                await worker.saved.wait()
+        async with setting.database.borrow() as connection:
+            await channels.start_channel(connection, setting.workspace, setting.channel)
+        found = await until(worker, setting.database, run, lambda f: f.get("accepted") == 20)
+    assert found == {"total": 20, "accepted": 20}
+
+
+# --- the database -----------------------------------------------------------------------------------------------------
+
+
+async def test_intents_of_many_small_batches_are_forgotten_while_the_worker_runs(setting: Setting) -> None:
+    await add_channel(setting.database, setting.box, setting.workspace, setting.page, rate=150.0)
+    many = await setting.run(100)
+    async with working(setting.database, setting.box, setting.options) as worker:
+        await until(worker, setting.database, many, lambda f: f.get("accepted") == 100)
+        assert worker.sender.stats.intents > 10
+        # A batch of outcomes forgets the intents that those before it have finished.
+        last = await setting.run(1)
+        worker.ring()
+        await until(worker, setting.database, last, lambda f: f.get("accepted") == 1)
+        assert await setting.value("SELECT count(*) FROM intents") <= 1
+
+
+async def test_a_killed_database_that_comes_back_is_sent_from_by_the_same_worker(
+    box: SecretBox, sandbox: SandboxHandle, options: WorkerOptions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a server of the test's own, whose commits are durable, unlike those of the server that the tests share."""
+    # What a broken statement had not changed is found by the next read from the beginning: let it come soon.
+    monkeypatch.setattr(reader, "PASS_S", 0.5)
+    with (
+        tempfile.TemporaryDirectory(prefix="pombo-test-") as directory,
+        embedded.start(Path(directory) / "postgres") as server,
+    ):
+        schema.migrate(server.url)
+        await partitions.create(server.url, days_ahead=1)
+        async with Database.open(server.url) as database:
+            workspace = await add_workspace(database)
+            page = await sandbox.add_page(await sandbox.add_app(), brake_per_second=None, latency_ms=20.0)
+            channel = await add_channel(database, box, workspace, page)
+            run = await add_run(database, workspace, [(channel, str(10_000 + n)) for n in range(400)])
+
+            async def back() -> bool:
+                return await asyncio.to_thread(server.revive)
+
+            async with working(database, box, options) as worker:
+                await worker.saved.wait()
+                os.kill(server.pid, signal.SIGQUIT)  # "immediate": it ends without a word to its clients
+                await sandbox.until(back)
+                found = await until(worker, database, run, lambda f: f.get("accepted") == 400)
+
+    assert found == {"total": 400, "accepted": 400}
+    ledger = await sandbox.ledger()
+    assert (ledger["accepted"], ledger["duplicates"]) == (400, 0)
