@@ -44,7 +44,7 @@ check: lint types contracts test ## Everything that .ci/run checks
 format: setup ## Format the code
 	@$(BIN)/ruff check --fix . && $(BIN)/ruff format .
 
-bench: setup ## Measure messages/s and CPU per message against the ceiling (about 5 minutes; needs wrk)
+bench: setup ## Measure messages/s and CPU per message against the ceiling (about 3 minutes; needs wrk and nginx)
 	@$(BIN)/python -m bench
 
 lock: setup ## Resolve constraints.txt anew from pyproject.toml
