@@ -313,8 +313,9 @@ class Worker:
             head = await self._head(connection, channel)
             if head is not None:
                 self.lanes[key] = self._lane(channel, owned[key], head)
-        log.info("channels_taken", worker=self.worker_id, count=len(missing))
-        self.ring()
+        if taken := len(missing & self.lanes.keys()):
+            log.info("channels_taken", worker=self.worker_id, count=taken)
+            self.ring()
 
     def _lane(self, channel: Channel, lease: Lease, head: RequestHead) -> Lane:
         options = self._options
@@ -333,7 +334,8 @@ class Worker:
         try:
             token = self._box.open(channel.workspace_id, channel.token)
         except SecretError as error:
-            log.error("channel_secret_unreadable", channel=channel.id)
+            if channel.state is ChannelState.ACTIVE:  # else it is known, and looked at again each round
+                log.error("channel_secret_unreadable", channel=channel.id)
             await channels.stop_channel(connection, channel.workspace_id, channel.id, "secret", str(error))
             return None
         return self.transport.head(
