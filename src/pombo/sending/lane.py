@@ -173,6 +173,11 @@ class Lane:
         self.waiting_ids.difference_update(message.id for message in stream.queue)
         stream.queue.clear()
 
+    def drain(self) -> None:
+        """Nothing more leaves; what is open goes on."""
+        self.draining = True
+        self.drop_queues()
+
     def drop_queues(self) -> None:
         for run_id in list(self.streams):
             self.drop_stream(run_id)

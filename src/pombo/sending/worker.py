@@ -268,8 +268,7 @@ class Worker:
         if self.worker_id:
             log.warning("worker_expired", worker=self.worker_id)
         for lane in self.lanes.values():
-            lane.draining = True
-            lane.drop_queues()
+            lane.drain()
         self.lanes.clear()
         self.worker_id = await leases.register(
             connection, self._name, os.getpid(), self._options.lease_s, transient=self.sender.budget is not None
@@ -302,9 +301,7 @@ class Worker:
             (lease.workspace_id, lease.channel_id): lease for lease in await leases.owned(connection, self.worker_id)
         }
         for key in [key for key, lane in self.lanes.items() if owned.get(key) != lane.lease]:
-            lane = self.lanes.pop(key)
-            lane.draining = True
-            lane.drop_queues()
+            self.lanes.pop(key).drain()
         missing = owned.keys() - self.lanes.keys()
         if not missing:
             return
@@ -368,8 +365,7 @@ class Worker:
             if len(draining) >= excess:
                 break
             if not lane.draining:
-                lane.draining = True
-                lane.drop_queues()
+                lane.drain()
                 draining.append(lane)
         ended = [lane for lane in draining if not lane.open]
         if ended:

@@ -120,18 +120,6 @@ async def stop_channel(
     )
 
 
-async def start_channel(connection: Connection, workspace_id: WorkspaceId, channel_id: ChannelId) -> None:
-    """Raises NotFound."""
-    done = await connection.execute(
-        """UPDATE channels SET state = 'active', stop_code = NULL, stop_reason = NULL, stopped_at = NULL
-           WHERE workspace_id = $1 AND id = $2""",
-        workspace_id,
-        channel_id,
-    )
-    if done == "UPDATE 0":
-        raise NotFound(f"There is no channel {channel_id}.")
-
-
 def _channel(row: object) -> Channel:
     values = dict(row)  # type: ignore[call-overload]
     values["kind"] = ChannelKind(values["kind"])
