@@ -14,7 +14,7 @@ from pombo.sending import reader
 from pombo.sending import worker as worker_module
 from pombo.sending.once import process_batch
 from pombo.sending.worker import WorkerOptions
-from pombo.store import channels, embedded, leases, partitions, schema
+from pombo.store import embedded, leases, partitions, schema
 from pombo.store.database import Database
 from pombo.store.secrets import SecretBox
 from tests.sandbox_server import SandboxHandle
@@ -225,8 +225,7 @@ async def test_a_channel_started_right_after_it_stopped_sends_again(setting: Set
             while await setting.value("SELECT state FROM channels") != "stopped":
                 worker.saved.clear()
                 await worker.saved.wait()
-        async with setting.database.borrow() as connection:
-            await channels.start_channel(connection, setting.workspace, setting.channel)
+        await add_channel(setting.database, setting.box, setting.workspace, setting.page)
         found = await until(worker, setting.database, run, lambda f: f.get("accepted") == 20)
     assert found == {"total": 20, "accepted": 20}
 
