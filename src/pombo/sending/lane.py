@@ -55,7 +55,7 @@ class Intent:
 class Stream:
     """One run's messages on this channel: read ahead in order, by its own cursor."""
 
-    __slots__ = ("cursor", "lane", "more", "pass_began", "payload", "queue", "run_id")
+    __slots__ = ("cursor", "lane", "more", "pass_began", "payload", "queue", "run_id", "unsent")
 
     def __init__(self, lane: "Lane", run_id: int, payload: CompiledPayload) -> None:
         self.lane = lane
@@ -67,6 +67,8 @@ class Stream:
         """Whether reading may find something."""
         self.pass_began = float("-inf")
         """Loop time of the last read from the beginning."""
+        self.unsent = 0
+        """Messages that were collected and have neither left nor been given up: what a pause must wait for."""
 
 
 class Lane:
@@ -81,6 +83,7 @@ class Lane:
         "failed",
         "head",
         "lease",
+        "leaving",
         "open",
         "pacer",
         "resume_at",
@@ -99,6 +102,8 @@ class Lane:
         self.pacer = pacer
         self.breaker = breaker
         self.streams: dict[int, Stream] = {}
+        self.leaving: list[Stream] = []
+        """Dropped streams of which something collected has not left yet."""
         self.turns: deque[Stream] = deque()
         """Streams with something queued, in the order of their turns."""
         self.buffered = 0
@@ -147,7 +152,9 @@ class Lane:
             for _ in range(len(turns)):
                 stream = turns.popleft()
                 queue = stream.queue
-                taken.extend(queue.popleft() for _ in range(min(share, len(queue), count - len(taken))))
+                part = min(share, len(queue), count - len(taken))
+                taken.extend(queue.popleft() for _ in range(part))
+                stream.unsent += part
                 if queue:
                     turns.append(stream)
         self.buffered -= count
@@ -166,12 +173,21 @@ class Lane:
     def drop_stream(self, run_id: int) -> None:
         """Forgets a stream that was closed or paused; what of it is open goes on."""
         stream = self.streams.pop(run_id, None)
-        if stream is None or not stream.queue:
+        if stream is None:
+            return
+        if stream.unsent:
+            self.leaving.append(stream)
+        if not stream.queue:
             return
         self.turns.remove(stream)
         self.buffered -= len(stream.queue)
         self.waiting_ids.difference_update(message.id for message in stream.queue)
         stream.queue.clear()
+
+    def is_clear_of(self, run_id: int) -> bool:
+        """Whether no further send of the run can start here, until its stream is opened again."""
+        self.leaving = [stream for stream in self.leaving if stream.unsent]
+        return run_id not in self.streams and not any(stream.run_id == run_id for stream in self.leaving)
 
     def drain(self) -> None:
         """Nothing more leaves; what is open goes on."""

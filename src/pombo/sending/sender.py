@@ -1,28 +1,23 @@
-"""Takes messages from the lanes to Meta: collect, store intents, render, send, judge the answers."""
+"""Takes messages from the lanes to Meta: collect, store intents, render, send."""
 
 import asyncio
-import random
 from collections import deque
-from dataclasses import dataclass
 from datetime import UTC
 from itertools import count
 
 import msgspec
 
 from pombo.domain.content import RenderError
-from pombo.domain.outcomes import Accepted, ErrorClass, ErrorScope, Failed, Outcome, Retry, SendError, Uncertain
 from pombo.domain.sendkey import format_day, format_key
-from pombo.meta.answers import read_answer
-from pombo.meta.errors import connection_error, content_error, find_rule
-from pombo.meta.transport import Answer, NeverWritten, Result, Transport
-from pombo.sending.backoff import retry_delay
+from pombo.meta.errors import connection_error
+from pombo.meta.transport import Result, Transport
+from pombo.sending.judge import Judge, SenderStats
 from pombo.sending.lane import MOST_INTENTS, Intent, Lane, Outgoing
 from pombo.sending.outcomes import OutcomeWriter
 from pombo.sending.pacer import TokenBucket
 from pombo.store import outbox
 from pombo.store.database import TRY_AGAIN, Connection, away
 from pombo.store.errors import DatabaseUnavailable
-from pombo.telemetry import log
 
 # A batch this small is not worth a commit of its own while others are in flight: wait for more to become free, but not
 # longer than the gather time.
@@ -37,18 +32,6 @@ UNSURE_S = 10.0
 _decode_variables = msgspec.json.Decoder(dict[str, object]).decode
 
 
-@dataclass(slots=True)
-class SenderStats:
-    """For /stats/performance."""
-
-    collected: int = 0
-    intents: int = 0
-    accepted: int = 0
-    failed: int = 0
-    retried: int = 0
-    uncertain: int = 0
-
-
 class Sender:
     """One per worker, for all its lanes. `lanes` is the worker's own dict, read live."""
 
@@ -60,7 +43,6 @@ class Sender:
         self._writer = writer
         self._lanes = lanes
         self._concurrency = concurrency
-        self._attempts = attempts
         self._most_armed = max(1, int(min(concurrency, sockets) * ARMED_SHARE))
         self._armed: deque[tuple[bytes, Outgoing]] = deque()
         self._storing = 0
@@ -72,7 +54,6 @@ class Sender:
         self._intent_ids = count(1)
         self._turn = 0
         self._unsure: deque[tuple[float, tuple[int, int]]] = deque()
-        self._chance = random.Random().random  # noqa: S311  (jitter, not a secret)
         self._clock = asyncio.get_running_loop().time
         self.hungry = asyncio.Event()
         """Set when messages were collected, so that the lanes may want more."""
@@ -82,6 +63,7 @@ class Sender:
         """This worker's part of the global limit, if there is one."""
         self.worker_id = 0
         self.stats = SenderStats()
+        self.judge = Judge(writer, self.stats, attempts=attempts, clock=self._clock)
 
     # --- collecting -----------------------------------------------------------------------------------------------
 
@@ -212,14 +194,15 @@ class Sender:
                     variables = _decode_variables(message.variables)
                 body = payload.render(message.recipient, format_key(message.id, message.attempt, day), variables)
             except RenderError as error:
-                stream.lane.breaker.undecided()
-                self._fail(message, content_error(error))
+                stream.unsent -= 1
+                self.judge.not_rendered(message, error)
                 continue
             self._armed.append((stream.lane.head.with_body(body), message))
 
     def _let_go(self, refused: list[Outgoing]) -> None:
         """No longer ours to send, or settled by evidence meanwhile."""
         for message in refused:
+            message.stream.unsent -= 1
             lane = message.stream.lane
             lane.open -= 1
             lane.waiting_ids.discard(message.id)
@@ -249,6 +232,7 @@ class Sender:
         error = connection_error("Not sent: the worker stopped first.", True)
         while self._armed:
             _, message = self._armed.popleft()
+            message.stream.unsent -= 1
             self._writer.retry(message, error, 0.0, counts=False)
 
     # --- sending --------------------------------------------------------------------------------------------------
@@ -264,6 +248,7 @@ class Sender:
                     self._transport.when_free(self._socket_free)
                 return
             armed.popleft()
+            message.stream.unsent -= 1
             self._flying += 1
 
     def _socket_free(self) -> None:
@@ -274,99 +259,8 @@ class Sender:
         self._flying -= 1
         if self._armed:
             self._feed()
-        self._judge(result, message)
+        self.judge.answered(result, message)
         if not self._wake.is_set() and len(self._armed) * 2 <= self._most_armed:
             self._wake.set()
         if self._closing and self.quiet:
             self._idle.set()
-
-    # --- judging --------------------------------------------------------------------------------------------------
-
-    def _judge(self, result: Result, message: Outgoing) -> None:
-        lane = message.stream.lane
-        outcome: Outcome
-        if isinstance(result, Answer):
-            outcome = read_answer(lane.channel.kind, result.status, result.body)
-            if type(outcome) is Accepted:
-                self.stats.accepted += 1
-                lane.accepted += 1
-                lane.throttled = 0
-                if lane.breaker.success():
-                    log.info("breaker_closed", channel=lane.channel.id)
-                self._writer.accepted(message, outcome.provider_id)
-                return
-        else:
-            never = isinstance(result, NeverWritten)
-            error = connection_error(f"{result.reason}: {result.detail}" if result.detail else result.reason, never)
-            outcome = Retry(error) if never else Uncertain(error)
-        self._consequences(outcome, message)
-
-    def _consequences(self, outcome: Outcome, message: Outgoing) -> None:
-        lane = message.stream.lane
-        match outcome:
-            case Failed(error):
-                lane.breaker.success()
-                self._fail(message, error)
-            case Uncertain(error):
-                self._breaker_failure(lane, error)
-                self.stats.uncertain += 1
-                self._writer.doubt(message, error)
-            case Retry(error):
-                self._retry(message, error)
-            case _:
-                raise AssertionError("accepted messages are handled by the caller")
-
-    def _fail(self, message: Outgoing, error: SendError) -> None:
-        self.stats.failed += 1
-        message.stream.lane.failed += 1
-        self._writer.failed(message, error)
-
-    def _retry(self, message: Outgoing, error: SendError) -> None:
-        lane = message.stream.lane
-        self.stats.retried += 1
-        wide = error.scope in (ErrorScope.CHANNEL, ErrorScope.ACCOUNT)
-        base = find_rule(lane.channel.kind, error.code, error.subcode).backoff_base if error.code else None
-        if wide and error.error_class in (ErrorClass.AUTH, ErrorClass.POLICY):
-            # The message stays, to be sent when the channel is repaired.
-            self._stop(lane, error)
-            self._writer.retry(message, error, 0.0, counts=False)
-        elif wide and error.error_class is ErrorClass.RATE_LIMIT:
-            # The channel is too fast, the message is blameless. Meta prolongs the block of those who go on calling.
-            lane.breaker.success()
-            delay = self._throttle(lane, base)
-            self._writer.retry(message, error, delay, counts=False)
-        elif error.code == 0:
-            # Not a byte was written: as if it had not been tried.
-            self._breaker_failure(lane, error)
-            self._writer.retry(
-                message, error, retry_delay(min(lane.breaker.failures, 6), None, self._chance), counts=False
-            )
-        elif message.attempt - message.uncounted >= self._attempts or error.error_class is ErrorClass.POLICY:
-            lane.breaker.success()
-            self._fail(message, error)
-        else:
-            lane.breaker.success()
-            delay = retry_delay(message.attempt - message.uncounted, base, self._chance)
-            self._writer.retry(message, error, delay, counts=True)
-
-    def _stop(self, lane: Lane, error: SendError) -> None:
-        if lane.stopped:
-            return
-        lane.stopped, lane.stop_saved = True, False
-        lane.breaker.reason = error.words
-        lane.drop_queues()
-        log.error("channel_stopped", channel=lane.channel.id, code=error.code, subcode=error.subcode)
-        self._writer.stop(lane, error)
-
-    def _throttle(self, lane: Lane, base: float | None) -> float:
-        now = self._clock()
-        if now >= lane.resume_at:
-            # One step per pause, not one per answer of the messages that were in flight together.
-            lane.throttled += 1
-        delay = retry_delay(lane.throttled, base, self._chance)
-        lane.resume_at = max(lane.resume_at, now + delay)
-        return delay
-
-    def _breaker_failure(self, lane: Lane, error: SendError) -> None:
-        if lane.breaker.failure(error.title, self._clock()):
-            log.warning("breaker_opened", channel=lane.channel.id, reason=error.title)
