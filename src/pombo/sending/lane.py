@@ -55,7 +55,7 @@ class Intent:
 class Stream:
     """One run's messages on this channel: read ahead in order, by its own cursor."""
 
-    __slots__ = ("cursor", "lane", "more", "pass_began", "payload", "queue", "run_id", "unsent")
+    __slots__ = ("cursor", "failures", "lane", "more", "pass_began", "payload", "queue", "run_id", "unsent")
 
     def __init__(self, lane: "Lane", run_id: int, payload: CompiledPayload) -> None:
         self.lane = lane
@@ -67,6 +67,8 @@ class Stream:
         """Whether reading may find something."""
         self.pass_began = float("-inf")
         """Loop time of the last read from the beginning."""
+        self.failures = 0
+        """Failures in a row that are the content's own."""
         self.unsent = 0
         """Messages that were collected and have neither left nor been given up: what a pause must wait for."""
 

@@ -9,13 +9,17 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from pombo.domain.outcomes import SendError
-from pombo.sending.lane import Lane, Outgoing
-from pombo.store import channels, outbox, receipts, settlement
-from pombo.store.database import TRY_AGAIN, Database
+from pombo.domain.outcomes import ErrorClass, SendError
+from pombo.sending.lane import Lane, Outgoing, Stream
+from pombo.store import channels, consequences, cooldowns, outbox, receipts, settlement, suppressions
+from pombo.store.channels import Stop
+from pombo.store.consequences import TemplatePause
+from pombo.store.cooldowns import Cooldown
+from pombo.store.database import TRY_AGAIN, Connection, Database
 from pombo.store.errors import DatabaseUnavailable
 from pombo.store.outbox import Undecided
 from pombo.store.settlement import ACCEPTED, FAILED, Settled
+from pombo.store.suppressions import Suppression
 from pombo.telemetry import log
 
 # Long enough to gather a batch at hundreds of messages a second, short against any receipt.
@@ -38,11 +42,29 @@ class WriterStats:
 
 
 @dataclass(slots=True)
+class _Further:
+    """What follows for more than one message; empty in nearly all batches."""
+
+    stops: list[Stop] = field(default_factory=list)
+    stopped: list[Lane] = field(default_factory=list)
+    pauses: dict[tuple[int, int], TemplatePause] = field(default_factory=dict)
+    """By workspace and run: many messages of a run meet the same error at once."""
+    suppressions: list[Suppression] = field(default_factory=list)
+    cooldowns: list[Cooldown] = field(default_factory=list)
+    closed: list[tuple[int, int]] = field(default_factory=list)
+    """Channels whose breaker has closed."""
+
+    @property
+    def any(self) -> bool:
+        return bool(self.stops or self.pauses or self.suppressions or self.cooldowns or self.closed)
+
+
+@dataclass(slots=True)
 class _Batch:
     settled: list[Settled] = field(default_factory=list)
     retries: list[Undecided] = field(default_factory=list)
     doubts: list[Undecided] = field(default_factory=list)
-    stops: list[tuple[Lane, SendError]] = field(default_factory=list)
+    further: "_Further" = field(default_factory=lambda: _Further())
     messages: list[Outgoing] = field(default_factory=list)
     """All that the batch decides; the lane lets go of them when it is saved."""
     revoked: list[tuple[int, int]] = field(default_factory=list)
@@ -52,7 +74,7 @@ class _Batch:
 
     @property
     def any(self) -> bool:
-        return bool(self.messages or self.stops or self.revoked)
+        return bool(self.messages or self.revoked or self.further.any)
 
 
 class OutcomeWriter:
@@ -106,9 +128,39 @@ class OutcomeWriter:
         self._waiting.doubts.append(self._undecided(message, error))
         self._add(message)
 
-    def stop(self, lane: Lane, error: SendError) -> None:
-        """The channel stops sending until somebody acts."""
-        self._waiting.stops.append((lane, error))
+    def stop(self, lane: Lane, lanes: list[Lane], error: SendError) -> None:
+        """The channel, and all that the error concerns, stop until somebody acts; `lanes` are those of this worker."""
+        channel, why = lane.channel, f"{error.words} {error.next_step}"
+        self._waiting.further.stops.append(
+            Stop(channel.workspace_id, channel.id, channel.token, error.scope, error.full_code, why)
+        )
+        self._waiting.further.stopped += lanes
+        self._rung.set()
+
+    def pause(self, stream: Stream, error: SendError, why: str) -> None:
+        """The stream's run waits until somebody resumes it, and every other with its template, if that is at fault."""
+        channel = stream.lane.channel
+        template = stream.payload.template if error.error_class is not ErrorClass.PERMANENT else None
+        self._waiting.further.pauses[channel.workspace_id, stream.run_id] = TemplatePause(
+            channel.workspace_id, channel.id, stream.run_id, template, error.full_code, why
+        )
+        self._rung.set()
+
+    def suppress(self, message: Outgoing, error: SendError) -> None:
+        """The recipient wants no more campaigns."""
+        channel = message.stream.lane.channel
+        self._waiting.further.suppressions.append(
+            Suppression(channel.workspace_id, channel.kind, message.recipient, error.words, error.full_code)
+        )
+        self._rung.set()
+
+    def cooldown(self, cooldown: Cooldown) -> None:
+        """Advice to other workers and next owners."""
+        self._waiting.further.cooldowns.append(cooldown)
+        self._rung.set()
+
+    def breaker_closed(self, lane: Lane) -> None:
+        self._waiting.further.closed.append((lane.channel.workspace_id, lane.channel.id))
         self._rung.set()
 
     def revoke(self, worker_id: int, intent_id: int) -> None:
@@ -179,7 +231,7 @@ class OutcomeWriter:
                 log.exception("outcomes_refused", unsaved=self.stats.unsaved)
             self.stats.failures += 1
             await asyncio.sleep(_RETRY_S)
-        for lane, _ in batch.stops:
+        for lane in batch.further.stopped:
             lane.stop_saved = True
         count = len(batch.messages)
         self.stats.unsaved -= count
@@ -206,14 +258,28 @@ class OutcomeWriter:
                 await settlement.settle(connection, batch.settled, self.worker_id, batch.finished)
             for worker_id, intent_id in batch.revoked:
                 await outbox.revoke_intent(connection, worker_id, intent_id)
+            if batch.further.any:
+                # Before messages are put back: what is paused must not be read again.
+                await self._write_further(connection, batch.further)
             if batch.retries:
                 await outbox.put_back(connection, batch.retries)
             if batch.doubts:
                 await outbox.doubt(connection, batch.doubts)
-            for lane, error in batch.stops:
-                code = f"{error.code}/{error.subcode}" if error.subcode else str(error.code)
-                why = f"{error.words} {error.next_step}"
-                await channels.stop_channel(connection, lane.channel.workspace_id, lane.channel.id, code, why)
+
+    @staticmethod
+    async def _write_further(connection: Connection, further: _Further) -> None:
+        if further.stops:
+            await channels.stop_channels(connection, further.stops)
+        for pause in further.pauses.values():
+            paused = await consequences.pause_for(connection, pause)
+            for run_id in paused:
+                log.warning("run_paused", workspace_id=pause.workspace_id, run_id=run_id, code=pause.code)
+        if further.suppressions:
+            await suppressions.suppress(connection, further.suppressions)
+        if further.closed:
+            await cooldowns.forget_breakers(connection, further.closed)
+        if further.cooldowns:
+            await cooldowns.note(connection, further.cooldowns)
 
     async def _look_for_receipts(self, accepted: list[Settled]) -> None:
         """Receipts that came before these outcomes; beside the next batch, which need not wait for it.

@@ -37,7 +37,7 @@ class Sender:
 
     def __init__(
         self, transport: Transport, writer: OutcomeWriter, lanes: dict[tuple[int, int], Lane], *, concurrency: int,
-        sockets: int, attempts: int,
+        sockets: int, attempts: int, content_failures: int,
     ) -> None:  # fmt: skip
         self._transport = transport
         self._writer = writer
@@ -63,7 +63,9 @@ class Sender:
         """This worker's part of the global limit, if there is one."""
         self.worker_id = 0
         self.stats = SenderStats()
-        self.judge = Judge(writer, self.stats, attempts=attempts, clock=self._clock)
+        self.judge = Judge(
+            writer, lanes, self.stats, attempts=attempts, content_failures=content_failures, clock=self._clock
+        )
 
     # --- collecting -----------------------------------------------------------------------------------------------
 

@@ -25,6 +25,31 @@ CREATE INDEX retries_by_channel ON retries (workspace_id, channel_id);
 -- --- pausing and cancelling ------------------------------------------------------------------------------------------
 
 -- --- consequences of errors ------------------------------------------------------------------------------------------
+-- Who wants no more campaigns, by Meta's word (then with its code) or the workspace's own.
+CREATE TABLE suppressions (
+    workspace_id bigint NOT NULL,
+    kind text NOT NULL CHECK (kind IN ('messenger', 'whatsapp')),
+    -- In the form of outbox.recipient.
+    recipient text NOT NULL CHECK (recipient <> ''),
+    reason text NOT NULL CHECK (reason <> ''),
+    code text,
+    at timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (workspace_id, kind, recipient)
+);
+-- How long a channel leaves Meta alone, for lanes that did not hear it themselves: a new owner's, and those of other
+-- workers when the whole Meta app or WhatsApp account is concerned. A breaker's row goes when it closes; a throttle's
+-- means nothing once it is over.
+CREATE TABLE cooldowns (
+    workspace_id bigint NOT NULL,
+    channel_id bigint NOT NULL,
+    cause text NOT NULL CHECK (cause IN ('breaker', 'throttle')),
+    until timestamptz NOT NULL,
+    -- Failures, or pauses, in a row.
+    step integer NOT NULL CHECK (step >= 0),
+    reason text NOT NULL,
+    PRIMARY KEY (workspace_id, channel_id, cause),
+    FOREIGN KEY (workspace_id, channel_id) REFERENCES channels (workspace_id, id) ON DELETE CASCADE
+) WITH (fillfactor = 50);
 
 -- --- rates -----------------------------------------------------------------------------------------------------------
 -- A worker's part of the global rate, leased with its heartbeat: the parts of live workers never add up to more.
