@@ -55,7 +55,8 @@ WITH locked AS (
       AND ($3::text IS NULL OR pause_reason = $3)
     ORDER BY id FOR UPDATE
 )
-UPDATE runs r SET state = CASE WHEN r.started_at IS NULL THEN 'pending' ELSE 'processing' END, pause_reason = NULL
+UPDATE runs r SET pause_reason = NULL,
+    state = CASE WHEN r.expanded OR r.started_at IS NOT NULL THEN 'processing' ELSE 'pending' END
 FROM locked l
 WHERE r.workspace_id = $1 AND r.id = l.id
 RETURNING r.id, r.channel_ids
