@@ -5,8 +5,10 @@ import contextlib
 from datetime import timedelta
 from functools import partial
 
+from pombo.campaigns.cancelling import CancelDuty
 from pombo.campaigns.expand import Expander
 from pombo.campaigns.figures import FiguresDuty
+from pombo.campaigns.pauses import PauseDuty
 from pombo.campaigns.sweep import sweep_abandoned
 from pombo.ingest.ingester import Ingester
 from pombo.run.lifecycle import database_when_there, spare_the_collector, stop_on_signals, stop_with_supervisor
@@ -53,10 +55,17 @@ async def run_worker(settings: Settings, place: Place) -> None:
 async def _work(settings: Settings, place: Place, database: Database, stop: asyncio.Event) -> None:
     worker = Worker(database, place.box, worker_options(settings))
     expander, ingester = Expander(database), Ingester(database)
+    pauses, cancelling = PauseDuty(database), CancelDuty(database)
+
+    def ring_control(_: str) -> None:
+        pauses.bell.set()
+        cancelling.bell.set()
+
     bells = {
         "pombo_due": lambda _: worker.ring(),
         "pombo_channels": lambda _: worker.ring(),
         "pombo_runs": lambda _: expander.bell.set(),
+        "pombo_control": ring_control,
         "pombo_webhooks": lambda _: ingester.bell.set(),
     }
 
@@ -79,6 +88,8 @@ async def _work(settings: Settings, place: Place, database: Database, stop: asyn
         asyncio.create_task(expander.run(stop), name="expander"),
         asyncio.create_task(ingester.run(stop), name="ingest"),
         asyncio.create_task(FiguresDuty(database).run(stop), name="figures"),
+        asyncio.create_task(pauses.run(stop), name="pauses"),
+        asyncio.create_task(cancelling.run(stop), name="cancelling"),
         asyncio.create_task(
             Upkeep(
                 database,

@@ -1,6 +1,15 @@
 """Runs: one execution of a campaign each, known by (campaign, planned time).
 
-pending ──first chunk expanded──▶ processing ──every message settled──▶ completed
+    pending ──first chunk expanded──▶ processing ──every message settled──▶ completed
+       └───────────┬───────────────────────┘  ▲                                 ▲
+             pause │                   resume │                                 │
+                   ▼                          │                                 │
+                pausing ──acknowledged──▶  paused ──────────────────────────────┘
+
+    any of these four ──cancel──▶ cancelling ──every message settled──▶ cancelled
+
+`run_control` moves runs along the lower paths. A run resumed before its first chunk is pending again; one that is
+paused completes by itself when what was in flight was its last.
 """
 
 from dataclasses import dataclass
@@ -20,6 +29,12 @@ NEW_RUN_BELL = "pombo_runs"
 class RunState(StrEnum):
     PENDING = "pending"
     PROCESSING = "processing"
+    PAUSING = "pausing"
+    """Nothing new is taken; what was taken may still leave, within milliseconds."""
+    PAUSED = "paused"
+    """No further send starts."""
+    CANCELLING = "cancelling"
+    """What waits is being cancelled; what is in flight or in doubt ends as it does."""
     COMPLETED = "completed"
     FAILED = "failed"
     CANCELLED = "cancelled"
@@ -40,6 +55,8 @@ class Run:
     id: RunId
     campaign_id: CampaignId
     state: RunState
+    pause_reason: str | None
+    """Why it was paused, where Pombo itself did so."""
     source: Source
     channel_ids: list[ChannelId]
     expanded: bool
@@ -62,8 +79,8 @@ class Expansion(NamedTuple):
     expanded_channel_id: int
 
 
-_RUN = """workspace_id, id, campaign_id, state, source, channel_ids, expanded, planned_at, created_at, started_at,
-          finished_at"""
+_RUN = """workspace_id, id, campaign_id, state, pause_reason, source, channel_ids, expanded, planned_at, created_at,
+          started_at, finished_at"""
 
 
 async def start_run(
