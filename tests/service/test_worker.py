@@ -11,6 +11,7 @@ import asyncpg
 import pytest
 
 from pombo.domain.ids import ChannelId, WorkspaceId
+from pombo.sending.judge import PAIR_ATTEMPTS
 from pombo.sending.once import process_batch
 from pombo.sending.worker import Worker, WorkerOptions
 from pombo.store.database import Database
@@ -181,16 +182,25 @@ async def test_too_fast_slows_the_channel_down_and_costs_no_message_an_attempt(s
 
 
 async def test_a_message_gets_so_many_attempts_and_then_fails(setting: Setting) -> None:
-    """131056, the pair limit, concerns one recipient: it is retried and counted."""
+    """131056, the pair limit, concerns one recipient: it is retried and counted, with more patience than others."""
     phone = await setting.sandbox.add_phone(await setting.sandbox.add_app(), messages_per_second=None)
     channel = await add_channel(setting.database, setting.box, setting.workspace, phone)
     run = await add_run(setting.database, setting.workspace, [(channel, "+14155550001"), (channel, "+14155550002")])
     await setting.fault(kind="error", code=131056, http_status=400, recipient="14155550001")
 
-    found = await settled(setting, run, 2, replace(setting.options, attempts=2))
+    async with working(setting.database, setting.box, replace(setting.options, attempts=2)) as worker:
+        for attempt in range(1, PAIR_ATTEMPTS):
+            waiting = f"SELECT count(*) FROM outbox WHERE state = 'r' AND attempt = {attempt} AND due_at > now()"
+            async with asyncio.timeout(20):
+                while not await setting.value(waiting):
+                    worker.saved.clear()
+                    await worker.saved.wait()
+            await setting.value("UPDATE outbox SET due_at = now()")
+            worker.ring()
+        found = await until(worker, setting.database, run, lambda f: "failed" in f)
 
     assert found == {"total": 2, "accepted": 1, "failed": 1}
-    assert await setting.value("SELECT attempt FROM deliveries WHERE state = 1") == 2
+    assert await setting.value("SELECT attempt FROM deliveries WHERE state = 1") == PAIR_ATTEMPTS
 
 
 async def test_a_dead_token_stops_the_channel_and_a_new_one_sends_what_waited(setting: Setting) -> None:

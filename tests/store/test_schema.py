@@ -24,6 +24,8 @@ _VALUES = {
     ("runs", "state"): "'pending'",
     ("runs", "source"): "'staged'",
     ("commands", "name"): "'reset_breaker'",
+    ("cooldowns", "cause"): "'breaker'",
+    ("suppressions", "kind"): "'messenger'",
     ("idempotency_keys", "leased_until"): "now()",
 }
 _BY_TYPE = {

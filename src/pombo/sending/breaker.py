@@ -60,9 +60,11 @@ class Breaker:
         return None if self._probing else 0.0
 
     def success(self) -> None:
-        # While open it is an answer to what left before it opened: too old to prove that Meta is back.
-        if self.state is not BreakerState.OPEN:
+        if self.state is BreakerState.CLOSED:
+            self.failures = 0
+        elif self.state is BreakerState.HALF_OPEN:
             self.reset()
+        # While open it is an answer to what left before it opened: too old to prove that Meta is back.
 
     def failure(self, reason: str, now: float) -> None:
         self.failures += 1

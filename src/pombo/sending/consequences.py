@@ -66,7 +66,7 @@ class Consequences:
                 other.resume_at = max(other.resume_at, lane.resume_at)
             if delay >= WORTH_NOTING_S:
                 channel, reason = lane.channel, error.words
-                self._writer.cooldown(
+                self._writer.throttle(
                     Cooldown(
                         channel.workspace_id, channel.id, error.scope, Cause.THROTTLE, delay, lane.throttled, reason
                     )
@@ -81,7 +81,7 @@ class Consequences:
             return
         for lane in self._concerned(stream.lane, ErrorScope.ACCOUNT):
             for other in list(lane.streams.values()):
-                if other.payload.template == template:
+                if other.run_id > 0 and other.payload.template == template:
                     lane.drop_stream(other.run_id)
 
     def content_failed(self, stream: Stream, error: SendError) -> None:

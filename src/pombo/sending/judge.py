@@ -72,7 +72,7 @@ class Judge:
             return
         lane = message.stream.lane
         outcome = read_answer(lane.channel.kind, result.status, result.body)
-        if type(outcome) is Accepted:
+        if isinstance(outcome, Accepted):
             self._stats.accepted += 1
             lane.accepted += 1
             lane.throttled = 0

@@ -13,7 +13,7 @@ from pombo.domain.outcomes import ErrorClass, SendError
 from pombo.sending.lane import Lane, Outgoing, Stream
 from pombo.store import channels, consequences, cooldowns, outbox, receipts, settlement, suppressions
 from pombo.store.channels import Stop
-from pombo.store.consequences import TemplatePause
+from pombo.store.consequences import RunPause
 from pombo.store.cooldowns import Cooldown
 from pombo.store.database import TRY_AGAIN, Connection, Database
 from pombo.store.errors import DatabaseUnavailable
@@ -47,16 +47,16 @@ class _Further:
 
     stops: list[Stop] = field(default_factory=list)
     stopped: list[Lane] = field(default_factory=list)
-    pauses: dict[tuple[int, int], TemplatePause] = field(default_factory=dict)
+    pauses: dict[tuple[int, int], RunPause] = field(default_factory=dict)
     """By workspace and run: many messages of a run meet the same error at once."""
     suppressions: list[Suppression] = field(default_factory=list)
-    cooldowns: list[Cooldown] = field(default_factory=list)
-    closed: list[tuple[int, int]] = field(default_factory=list)
-    """Channels whose breaker has closed."""
+    throttles: list[Cooldown] = field(default_factory=list)
+    breakers: dict[tuple[int, int], Cooldown | None] = field(default_factory=dict)
+    """By channel: open for so long, or closed."""
 
     @property
     def any(self) -> bool:
-        return bool(self.stops or self.pauses or self.suppressions or self.cooldowns or self.closed)
+        return bool(self.stops or self.pauses or self.suppressions or self.throttles or self.breakers)
 
 
 @dataclass(slots=True)
@@ -64,7 +64,7 @@ class _Batch:
     settled: list[Settled] = field(default_factory=list)
     retries: list[Undecided] = field(default_factory=list)
     doubts: list[Undecided] = field(default_factory=list)
-    further: "_Further" = field(default_factory=lambda: _Further())
+    further: "_Further" = field(default_factory=_Further)
     messages: list[Outgoing] = field(default_factory=list)
     """All that the batch decides; the lane lets go of them when it is saved."""
     revoked: list[tuple[int, int]] = field(default_factory=list)
@@ -141,7 +141,7 @@ class OutcomeWriter:
         """The stream's run waits until somebody resumes it, and every other with its template, if that is at fault."""
         channel = stream.lane.channel
         template = stream.payload.template if error.error_class is not ErrorClass.PERMANENT else None
-        self._waiting.further.pauses[channel.workspace_id, stream.run_id] = TemplatePause(
+        self._waiting.further.pauses[channel.workspace_id, stream.run_id] = RunPause(
             channel.workspace_id, channel.id, stream.run_id, template, error.full_code, why
         )
         self._rung.set()
@@ -154,13 +154,14 @@ class OutcomeWriter:
         )
         self._rung.set()
 
-    def cooldown(self, cooldown: Cooldown) -> None:
+    def throttle(self, cooldown: Cooldown) -> None:
         """Advice to other workers and next owners."""
-        self._waiting.further.cooldowns.append(cooldown)
+        self._waiting.further.throttles.append(cooldown)
         self._rung.set()
 
-    def breaker_closed(self, lane: Lane) -> None:
-        self._waiting.further.closed.append((lane.channel.workspace_id, lane.channel.id))
+    def breaker(self, lane: Lane, cooldown: Cooldown | None) -> None:
+        """Advice to next owners: open, or (None) closed."""
+        self._waiting.further.breakers[lane.channel.workspace_id, lane.channel.id] = cooldown
         self._rung.set()
 
     def revoke(self, worker_id: int, intent_id: int) -> None:
@@ -276,10 +277,10 @@ class OutcomeWriter:
                 log.warning("run_paused", workspace_id=pause.workspace_id, run_id=run_id, code=pause.code)
         if further.suppressions:
             await suppressions.suppress(connection, further.suppressions)
-        if further.closed:
-            await cooldowns.forget_breakers(connection, further.closed)
-        if further.cooldowns:
-            await cooldowns.note(connection, further.cooldowns)
+        if closed := [channel for channel, cooldown in further.breakers.items() if cooldown is None]:
+            await cooldowns.forget_breakers(connection, closed)
+        if noted := further.throttles + [cooldown for cooldown in further.breakers.values() if cooldown is not None]:
+            await cooldowns.note(connection, noted)
 
     async def _look_for_receipts(self, accepted: list[Settled]) -> None:
         """Receipts that came before these outcomes; beside the next batch, which need not wait for it.

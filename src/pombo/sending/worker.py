@@ -12,9 +12,11 @@ import msgspec
 from pombo.domain.channels import ChannelState
 from pombo.domain.content import Content, ContentError
 from pombo.domain.ids import WorkerId, WorkspaceId
+from pombo.domain.outcomes import ErrorScope
 from pombo.meta.payloads import CompiledPayload, compile_payload, messages_target
 from pombo.meta.transport import RequestHead, Transport
 from pombo.sending.breaker import Breaker
+from pombo.sending.breaker_events import follow
 from pombo.sending.lane import Lane, Stream
 from pombo.sending.outcomes import OutcomeWriter
 from pombo.sending.pacer import TokenBucket
@@ -22,8 +24,9 @@ from pombo.sending.pauses import Acknowledger
 from pombo.sending.reader import Reader
 from pombo.sending.sender import Sender
 from pombo.sending.stats import snapshot
-from pombo.store import channels, leases, outbox, workers_view
-from pombo.store.channels import Channel
+from pombo.store import channels, cooldowns, leases, outbox, workers_view
+from pombo.store.channels import Channel, Stop
+from pombo.store.cooldowns import Cause, Standing
 from pombo.store.database import TRY_AGAIN, Connection, Database
 from pombo.store.errors import DatabaseUnavailable
 from pombo.store.leases import Lease
@@ -58,6 +61,7 @@ class WorkerOptions:
     global_rate: float | None = None
     """Messages/s of all channels and workers together."""
     attempts: int = 3
+    content_failures: int = 20
     answer_timeout_s: float = 30.0
     lease_s: float = 8.0
     breaker_enabled: bool = True
@@ -104,6 +108,7 @@ class Worker:
             concurrency=options.concurrency,
             sockets=options.max_sockets,
             attempts=options.attempts,
+            content_failures=options.content_failures,
         )
         self.sender.budget = budget
         self.reader = Reader()
@@ -252,6 +257,7 @@ class Worker:
             await self._share_global_rate(connection)
             await leases.acquire(connection, self.worker_id, self._workspace_id)
             await self._follow_leases(connection)
+            await self._hear_of_throttles(connection)
             await self._hand_over(connection)
             await self._refresh_channels(connection)
             for workspace_id, channel_id, _ in await leases.take_commands(connection, self.worker_id):
@@ -313,16 +319,18 @@ class Worker:
         missing = owned.keys() - self.lanes.keys()
         if not missing:
             return
+        standing = await cooldowns.of_worker(connection, self.worker_id)
+        breakers = {(s.workspace_id, s.channel_id): s for s in standing if s.cause is Cause.BREAKER}
         for channel in await channels.get_channels(connection, missing):
             key = (channel.workspace_id, channel.id)
             head = await self._head(connection, channel)
             if head is not None:
-                self.lanes[key] = self._lane(channel, owned[key], head)
+                self.lanes[key] = self._lane(channel, owned[key], head, breakers.get(key))
         if taken := len(missing & self.lanes.keys()):
             log.info("channels_taken", worker=self.worker_id, count=taken)
             self.ring()
 
-    def _lane(self, channel: Channel, lease: Lease, head: RequestHead) -> Lane:
+    def _lane(self, channel: Channel, lease: Lease, head: RequestHead, breaker: Standing | None) -> Lane:
         options = self._options
         lane = Lane(
             channel,
@@ -332,7 +340,19 @@ class Worker:
             Breaker(options.breaker_threshold, options.breaker_timeout_s, options.breaker_enabled),
         )
         lane.stopped = channel.state is ChannelState.STOPPED
+        if breaker is not None:
+            lane.breaker.take_over(breaker.step, breaker.reason, breaker.left_s, self._clock())
+        follow(lane, self.writer, self._clock)
         return lane
+
+    async def _hear_of_throttles(self, connection: Connection) -> None:
+        """What Meta told other workers, or the channels' last owners."""
+        now = self._clock()
+        for standing in await cooldowns.of_worker(connection, self.worker_id):
+            lane = self.lanes.get((standing.workspace_id, standing.channel_id))
+            if lane is not None and standing.cause is Cause.THROTTLE:
+                lane.resume_at = max(lane.resume_at, now + standing.left_s)
+                lane.throttled = max(lane.throttled, standing.step)
 
     async def _head(self, connection: Connection, channel: Channel) -> RequestHead | None:
         """None, and the channel stopped, when its token cannot be read: others must not suffer for it."""
@@ -341,7 +361,8 @@ class Worker:
         except SecretError as error:
             if channel.state is ChannelState.ACTIVE:  # else it is known, and looked at again each round
                 log.error("channel_secret_unreadable", channel=channel.id)
-            await channels.stop_channel(connection, channel.workspace_id, channel.id, "secret", str(error))
+            stop = Stop(channel.workspace_id, channel.id, channel.token, ErrorScope.CHANNEL, "secret", str(error))
+            await channels.stop_channels(connection, [stop])
             return None
         return self.transport.head(
             "POST",
