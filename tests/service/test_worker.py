@@ -1,6 +1,7 @@
 """Whole workers against the sandbox and a real database."""
 
 import asyncio
+import contextlib
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -14,6 +15,7 @@ from pombo.domain.ids import ChannelId, WorkspaceId
 from pombo.sending.once import process_batch
 from pombo.sending.worker import Worker, WorkerOptions
 from pombo.store.database import Database
+from pombo.store.errors import DatabaseUnavailable
 from pombo.store.secrets import SecretBox
 from tests.sandbox_server import ChannelHandle, SandboxHandle, running_sandbox
 from tests.seeding import SeededRun, add_channel, add_run, add_workspace, figures
@@ -60,12 +62,14 @@ async def until(
     worker: Worker, database: Database, run: SeededRun, done: Callable[[dict[str, int]], bool]
 ) -> dict[str, int]:
     """The figures once they are `done`, looked at after each batch of outcomes."""
-    async with asyncio.timeout(20), database.borrow() as connection:
+    async with asyncio.timeout(20):
         while True:
             worker.saved.clear()
-            if done(found := await figures(connection, run)):
-                return found
-            await worker.saved.wait()
+            with contextlib.suppress(DatabaseUnavailable):  # a pooled connection that a test has just broken
+                async with database.borrow() as connection:
+                    if done(found := await figures(connection, run)):
+                        return found
+                await worker.saved.wait()
 
 
 async def test_every_message_is_accepted_once_and_logged_with_the_provider_id(

@@ -14,7 +14,7 @@ _NO_VARIABLES: Mapping[str, Any] = {}
 
 
 class CompiledPayload:
-    __slots__ = ("_by_id", "_by_user_id", "is_constant")
+    __slots__ = ("_by_id", "_by_user_id", "is_constant", "is_media")
 
     def __init__(self, by_id: dict[str, Any], by_user_id: dict[str, Any], kind: ChannelKind) -> None:
         def limit(path: str) -> TextLimit | None:
@@ -24,6 +24,8 @@ class CompiledPayload:
         self._by_user_id = compile_body(by_user_id, limit)
         self.is_constant = self._by_id.is_constant
         """Whether all recipients get the same; then `variables` need not be read."""
+        self.is_media = kind is ChannelKind.MESSENGER and _is_media(by_id["message"])
+        """Messenger's audio and video, which have a limit of their own."""
 
     def render(self, recipient: str, send_key: str, variables: Mapping[str, Any] | None) -> bytes:
         """The JSON body for one message. Raises RenderError, which concerns this message only."""
@@ -64,6 +66,13 @@ def _messenger_body(content: Content) -> dict[str, Any]:
         **envelope,
         "message": {**message, "metadata": Gap.SEND_KEY},
     }
+
+
+def _is_media(message: dict[str, Any]) -> bool:
+    match message:
+        case {"attachment": {"type": "audio" | "video"}}:
+            return True
+    return False
 
 
 def _whatsapp_message(content: Content) -> dict[str, Any]:

@@ -13,8 +13,13 @@ from pombo.run.lifecycle import database_when_there, spare_the_collector, stop_o
 from pombo.run.place import Place
 from pombo.sending.worker import Worker, WorkerOptions
 from pombo.settings import Settings
+from pombo.store import webhooks
+from pombo.store.audience import DUE_BELL
+from pombo.store.channels import LEASE_BELL
 from pombo.store.database import Database
+from pombo.store.direct import parse_due
 from pombo.store.errors import DatabaseUnavailable
+from pombo.store.runs import NEW_RUN_BELL
 from pombo.telemetry import log
 from pombo.upkeep.schedule import Duty, Upkeep
 
@@ -41,6 +46,14 @@ def worker_options(settings: Settings) -> WorkerOptions:
     )
 
 
+def _ring_due(worker: Worker, payload: str) -> None:
+    """The payload names a direct message's stream; without one, any may have something."""
+    if (stream := parse_due(payload)) is None:
+        worker.ring()
+    else:
+        worker.ring_direct(*stream)
+
+
 async def run_worker(settings: Settings, place: Place) -> None:
     """Until a signal. Raises SchemaError."""
     stop = stop_on_signals()
@@ -54,10 +67,10 @@ async def _work(settings: Settings, place: Place, database: Database, stop: asyn
     worker = Worker(database, place.box, worker_options(settings))
     expander, ingester = Expander(database), Ingester(database)
     bells = {
-        "pombo_due": lambda _: worker.ring(),
-        "pombo_channels": lambda _: worker.ring(),
-        "pombo_runs": lambda _: expander.bell.set(),
-        "pombo_webhooks": lambda _: ingester.bell.set(),
+        DUE_BELL: lambda payload: _ring_due(worker, payload),
+        LEASE_BELL: lambda _: worker.ring_leases(),
+        NEW_RUN_BELL: lambda _: expander.bell.set(),
+        webhooks.BELL: lambda _: ingester.bell.set(),
     }
 
     async def listen() -> None:

@@ -6,13 +6,18 @@ from dataclasses import dataclass
 
 from pombo.domain.content import RenderError
 from pombo.domain.outcomes import Accepted, ErrorClass, ErrorScope, Failed, Outcome, Retry, SendError, Uncertain
-from pombo.meta.answers import read_answer
+from pombo.meta.answers import read_answer, read_usage
 from pombo.meta.errors import connection_error, content_error, find_rule
 from pombo.meta.transport import Answer, NeverWritten, Result
 from pombo.sending.backoff import retry_delay
-from pombo.sending.lane import Lane, Outgoing
+from pombo.sending.lane import Lane
 from pombo.sending.outcomes import OutcomeWriter
+from pombo.sending.outgoing import Outgoing
 from pombo.telemetry import log
+
+# Meta's usage figures move slowly, and finding them costs more than the rest of an answer: each 32nd is looked at,
+# about one a second for a Page.
+USAGE_EVERY = 32
 
 
 @dataclass(slots=True)
@@ -51,6 +56,8 @@ class Judge:
                 self._stats.accepted += 1
                 lane.accepted += 1
                 lane.throttled = 0
+                if not lane.accepted % USAGE_EVERY:
+                    self._heed_usage(lane, result)
                 if lane.breaker.success():
                     log.info("breaker_closed", channel=lane.channel.id)
                 self._writer.accepted(message, outcome.provider_id)
@@ -93,7 +100,7 @@ class Judge:
         elif wide and error.error_class is ErrorClass.RATE_LIMIT:
             # The channel is too fast, the message is blameless. Meta prolongs the block of those who go on calling.
             lane.breaker.success()
-            delay = self._throttle(lane, base)
+            delay = self._throttle(lane, error, base)
             self._writer.retry(message, error, delay, counts=False)
         elif error.code == 0:
             # Not a byte was written: as if it had not been tried.
@@ -118,14 +125,27 @@ class Judge:
         log.error("channel_stopped", channel=lane.channel.id, code=error.code, subcode=error.subcode)
         self._writer.stop(lane, error)
 
-    def _throttle(self, lane: Lane, base: float | None) -> float:
+    def _throttle(self, lane: Lane, error: SendError, base: float | None) -> float:
         now = self._clock()
         if now >= lane.resume_at:
             # One step per pause, not one per answer of the messages that were in flight together.
             lane.throttled += 1
+            if lane.adaptive.refused(now, f"Meta refused for being too fast ({error.code})"):
+                lane.pacer.set_rate(lane.adaptive.current, now)
+                log.info(
+                    "rate_lowered", channel=lane.channel.id, rate=lane.adaptive.current, reason=lane.adaptive.reason
+                )
         delay = retry_delay(lane.throttled, base, self._chance)
         lane.resume_at = max(lane.resume_at, now + delay)
         return delay
+
+    def _heed_usage(self, lane: Lane, answer: Answer) -> None:
+        if (percent := read_usage(answer.headers)) is None:
+            return
+        now = self._clock()
+        if lane.adaptive.usage(percent, now):
+            lane.pacer.set_rate(lane.adaptive.current, now)
+            log.info("rate_lowered", channel=lane.channel.id, rate=lane.adaptive.current, reason=lane.adaptive.reason)
 
     def _breaker_failure(self, lane: Lane, error: SendError) -> None:
         if lane.breaker.failure(error.title, self._clock()):

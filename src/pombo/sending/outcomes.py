@@ -10,7 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from pombo.domain.outcomes import SendError
-from pombo.sending.lane import Lane, Outgoing
+from pombo.sending.lane import Lane
+from pombo.sending.outgoing import Outgoing
 from pombo.store import channels, outbox, receipts, settlement
 from pombo.store.database import TRY_AGAIN, Database
 from pombo.store.errors import DatabaseUnavailable
@@ -72,6 +73,7 @@ class OutcomeWriter:
         self._rung = asyncio.Event()
         self._full = asyncio.Event()
         self._closing = False
+        self._clock = asyncio.get_running_loop().time
         self.worker_id = 0
         self.stats = WriterStats()
 
@@ -85,6 +87,7 @@ class OutcomeWriter:
         self._waiting.settled.append(
             Settled(channel.workspace_id, channel.id, message.id, message.attempt, intent.day, ACCEPTED, provider_id)
         )
+        message.stream.lane.release(message)
         self._add(message)
 
     def failed(self, message: Outgoing, error: SendError) -> None:
@@ -96,14 +99,18 @@ class OutcomeWriter:
                 error.code, error.subcode, error.title,
             )
         )  # fmt: skip
+        message.stream.lane.release(message)
         self._add(message)
 
     def retry(self, message: Outgoing, error: SendError, delay_s: float, *, counts: bool) -> None:
         self._waiting.retries.append(self._undecided(message, error, delay_s, counts))
+        message.stream.lane.send_away(message)
         self._add(message)
 
     def doubt(self, message: Outgoing, error: SendError) -> None:
         self._waiting.doubts.append(self._undecided(message, error))
+        lane = message.stream.lane
+        lane.send_away(message, self._clock() + lane.grace_s)
         self._add(message)
 
     def stop(self, lane: Lane, error: SendError) -> None:
@@ -121,7 +128,7 @@ class OutcomeWriter:
         channel = message.stream.lane.channel
         return Undecided(
             channel.workspace_id, channel.id, message.id, message.attempt, error.code, error.subcode, error.title,
-            delay_s, counts,
+            delay_s, counts, message.stream.message_class,
         )  # fmt: skip
 
     def _add(self, message: Outgoing) -> None:

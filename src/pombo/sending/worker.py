@@ -2,26 +2,30 @@
 
 import asyncio
 import contextlib
+import math
 import os
 import socket
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import datetime
 
 import msgspec
 
 from pombo.domain.channels import ChannelState
+from pombo.domain.classes import MessageClass, direct_stream
 from pombo.domain.content import Content, ContentError
 from pombo.domain.ids import WorkerId, WorkspaceId
 from pombo.meta.payloads import CompiledPayload, compile_payload, messages_target
 from pombo.meta.transport import RequestHead, Transport
 from pombo.sending.breaker import Breaker
-from pombo.sending.lane import Lane, Stream
+from pombo.sending.lane import Away, Lane
 from pombo.sending.outcomes import OutcomeWriter
+from pombo.sending.outgoing import Stream
 from pombo.sending.pacer import TokenBucket
-from pombo.sending.reader import Reader
+from pombo.sending.reader import Reader, ReaderStats
 from pombo.sending.sender import Sender
 from pombo.sending.stats import snapshot
-from pombo.store import channels, leases, outbox, workers_view
+from pombo.store import channels, leases, order, outbox
 from pombo.store.channels import Channel
 from pombo.store.database import TRY_AGAIN, Connection, Database
 from pombo.store.errors import DatabaseUnavailable
@@ -36,8 +40,12 @@ POLL_S = 1.0
 # Between two looks at which lanes run low; the fastest lane's read-ahead lasts several times as long.
 LOOK_S = 0.01
 _RETRY_S = 0.5
-# Statements of intents under way at a time.
+# Statements of intents under way at a time, besides those of replies.
 SENDERS = 2
+# Sockets that nothing but replies may use, as a part of all: at 80 ms each carries 12 replies a second.
+REPLY_SOCKETS = 0.02
+# Waiting and doubtful messages looked up in one round of `_tend`: has somebody else settled them?
+LOOK_UP = 500
 # A stopping worker gives what is in flight this long to be answered; what is not is doubtful. With the writing of
 # outcomes it ends well within the 30 s that service managers allow.
 GRACE_S = 12.0
@@ -87,7 +95,10 @@ class Worker:
         """Set after each batch of outcomes, for whoever waits for figures to change; they clear it."""
         self.worker_id = WorkerId(0)
         self.transport = Transport(
-            options.graph_api_url, max_sockets=options.max_sockets, answer_timeout=options.answer_timeout_s
+            options.graph_api_url,
+            max_sockets=options.max_sockets,
+            reserved_sockets=min(options.max_sockets - 1, math.ceil(options.max_sockets * REPLY_SOCKETS)),
+            answer_timeout=options.answer_timeout_s,
         )
         self.writer = OutcomeWriter(
             database,
@@ -105,11 +116,18 @@ class Worker:
             attempts=options.attempts,
         )
         self.sender.budget = budget
-        self.reader = Reader()
+        self.read_stats = ReaderStats()
+        self._reader = Reader(self.read_stats, MessageClass.REPLY, MessageClass.BULK)
+        self._reply_reader = Reader(self.read_stats, MessageClass.REPLY, MessageClass.REPLY)
         self._payloads: dict[tuple[int, int, str], CompiledPayload] = {}
         self._bell = asyncio.Event()
+        self._reply_bell = asyncio.Event()
+        self._lease_bell = asyncio.Event()
         self._stopping = False
         self._last_heartbeat = 0.0
+        self._followed: tuple[int, int, int] | None = None
+        """The leases that the lanes follow, if they follow all."""
+        self._channels_seen: datetime | None = None
         self._clock = asyncio.get_running_loop().time
 
     # --- life -----------------------------------------------------------------------------------------------------
@@ -119,14 +137,37 @@ class Worker:
         self._bell.set()
         self.sender.hungry.set()
 
+    def ring_direct(self, workspace_id: int, channel_id: int, message_class: MessageClass) -> None:
+        """A direct message is due: only its stream is looked at."""
+        if (lane := self.lanes.get((workspace_id, channel_id))) is None:
+            return
+        run_id = direct_stream(message_class)
+        if run_id not in lane.streams:
+            # Whether it is open is for the database to say.
+            self.ring()
+            return
+        lane.streams[run_id].more = True
+        if message_class is MessageClass.REPLY:
+            self._reply_bell.set()
+        else:
+            self.sender.hungry.set()
+
+    def ring_leases(self) -> None:
+        """A worker has come or gone, or a channel was added or changed."""
+        self._lease_bell.set()
+
     async def run(self, stop: asyncio.Event) -> None:
         """Until `stop`; then ends what is in flight, writes all outcomes and hands the channels over."""
         await self.transport.start()
         writing = asyncio.create_task(self.writer.run(), name="outcomes")
-        sending = [asyncio.create_task(self._again(self._send), name="sender") for _ in range(SENDERS)]
+        sending = [
+            asyncio.create_task(self._again(loop), name="sender")
+            for loop in (*[self.sender.run] * SENDERS, self.sender.run_replies)
+        ]
         loops = [
             asyncio.create_task(self._again(self._tend), name="leases"),
             asyncio.create_task(self._again(self._read), name="reader"),
+            asyncio.create_task(self._again(self._read_replies), name="reply reader"),
         ]
         stopped = asyncio.create_task(stop.wait(), name="stop")
         try:
@@ -175,9 +216,6 @@ class Worker:
                 log.warning("database_away", loop=loop.__name__, reason=str(error))
                 await asyncio.sleep(_RETRY_S)
 
-    async def _send(self, connection: Connection) -> None:
-        await self.sender.run(connection)
-
     def _saved(self) -> None:
         self.saved.set()
         self.sender.wake()
@@ -193,9 +231,11 @@ class Worker:
                 self._bell.clear()
                 polled_at = now
                 await self._refresh_streams(connection)
-            if await self.reader.fill(connection, self.lanes.values(), now):
+            if await self._reader.fill(connection, self.lanes.values(), now):
                 self.sender.wake()
-            if self.reader.found_more:
+            if self._reader.found_more:
+                # Replies' readers and senders come first.
+                await asyncio.sleep(0)
                 continue
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(max(0.0, polled_at + POLL_S - self._clock())):
@@ -204,24 +244,43 @@ class Worker:
                     # Something was taken from some lane; looking at all of them each time is not worth it.
                     await asyncio.sleep(LOOK_S)
 
+    async def _read_replies(self, connection: Connection) -> None:
+        """As soon as the bell has named one; what no bell was rung for is found by `_read`."""
+        while True:
+            await self._reply_bell.wait()
+            self._reply_bell.clear()
+            while await self._reply_reader.fill(connection, self.lanes.values(), self._clock()):
+                self.sender.wake_replies()
+                if not self._reply_reader.found_more:
+                    break
+
     async def _refresh_streams(self, connection: Connection) -> None:
         rows = await outbox.open_streams(connection, self.worker_id)
-        wanted: dict[tuple[int, int], set[int]] = {}
-        for workspace_id, channel_id, run_id in rows:
-            wanted.setdefault((workspace_id, channel_id), set()).add(run_id)
+        wanted: dict[tuple[int, int], dict[int, int]] = {}
+        for workspace_id, channel_id, run_id, message_class in rows:
+            wanted.setdefault((workspace_id, channel_id), {})[run_id] = message_class
         for key, lane in list(self.lanes.items()):
-            runs = wanted.get(key, set())
-            for run_id in lane.streams.keys() - runs:
+            runs = wanted.get(key, {})
+            if not runs and not lane.streams:
+                continue
+            for run_id in lane.streams.keys() - runs.keys():
                 lane.drop_stream(run_id)
-            for run_id in runs - lane.streams.keys():
-                payload = await self._payload(connection, lane.channel, run_id)
-                if payload is not None:
-                    lane.streams[run_id] = Stream(lane, run_id, payload)
+            for run_id in runs.keys() - lane.streams.keys():
+                await self._open_stream(connection, lane, run_id, MessageClass(runs[run_id]))
             for stream in lane.streams.values():
                 stream.more = True
-        used = {(w, r) for w, _, r in rows}
+        used = {(w, r) for w, _, r, _ in rows}
         for known in [known for known in self._payloads if known[:2] not in used]:
             del self._payloads[known]
+
+    async def _open_stream(self, connection: Connection, lane: Lane, run_id: int, message_class: MessageClass) -> None:
+        if run_id <= 0:
+            lane.streams[run_id] = Stream(lane, run_id, None, message_class)
+            return
+        payload = await self._payload(connection, lane.channel, run_id)
+        if payload is not None:
+            limit = lane.media if payload.is_media else None
+            lane.streams[run_id] = Stream(lane, run_id, payload, message_class, limit)
 
     async def _payload(self, connection: Connection, channel: Channel, run_id: int) -> CompiledPayload | None:
         key = (channel.workspace_id, run_id, channel.kind)
@@ -255,8 +314,13 @@ class Worker:
                     self.sender.wake()
             await leases.adopt_orphans(connection)
             self.sender.tend()
+            await self._keep_order(connection)
+            await self._adapt_rates(connection)
             await leases.publish(connection, self.worker_id, snapshot(self, self._name))
-            await asyncio.sleep(TEND_S)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(min(TEND_S, self._options.lease_s / 4)):
+                    await self._lease_bell.wait()
+            self._lease_bell.clear()
 
     async def _beat(self, connection: Connection) -> None:
         now = self._clock()
@@ -278,14 +342,19 @@ class Worker:
         log.info("worker_registered", worker=self.worker_id)
 
     async def _share_global_rate(self, connection: Connection) -> None:
-        """An even part each. While a worker comes or goes the parts may add up to more for one round of `_tend`."""
+        """A slice each, leased with the heartbeat: live workers' slices never add up to more than the whole."""
         if self._options.global_rate is None:
             return
-        rate = self._options.global_rate / max(1, await workers_view.count_live_workers(connection))
-        if self.sender.pacer is None:
-            self.sender.pacer = TokenBucket(rate, self._clock())
-        elif self.sender.pacer.rate != rate:
-            self.sender.pacer.set_rate(rate, self._clock())
+        pacer, even = self.sender.pacer, await leases.even_rate(connection, self._options.global_rate)
+        if pacer is not None and pacer.rate > even:
+            # Slower first, then the rest is free for others.
+            pacer.set_rate(even, self._clock())
+        rate = await leases.take_rate_slice(connection, self.worker_id, self._options.global_rate, even)
+        if pacer is None:
+            if rate > 0:
+                self.sender.pacer = TokenBucket(rate, self._clock())
+        elif 0 < rate != pacer.rate:
+            pacer.set_rate(rate, self._clock())
 
     async def _keep_beating(self) -> None:
         """While stopping: what is in flight must not look like a dead worker's."""
@@ -297,30 +366,42 @@ class Worker:
 
     async def _follow_leases(self, connection: Connection) -> None:
         """A lane for each channel that is ours, also if the answer that said so was lost; none for any other."""
+        stamp = await leases.stamp(connection, self.worker_id)
+        if stamp == self._followed:
+            return
         owned = {
             (lease.workspace_id, lease.channel_id): lease for lease in await leases.owned(connection, self.worker_id)
         }
         for key in [key for key, lane in self.lanes.items() if owned.get(key) != lane.lease]:
             self.lanes.pop(key).drain()
         missing = owned.keys() - self.lanes.keys()
+        # A channel whose secret does not open is looked at again each time.
+        self._followed = None if missing else stamp
         if not missing:
             return
+        attempted = await order.attempted(connection, self.worker_id, missing)
+        learned = await leases.learned_rates(connection, self.worker_id)
         for channel in await channels.get_channels(connection, missing):
             key = (channel.workspace_id, channel.id)
             head = await self._head(connection, channel)
             if head is not None:
-                self.lanes[key] = self._lane(channel, owned[key], head)
+                lane = self._lane(channel, owned[key], head, learned.get(key, channel.rate_per_second))
+                for message in attempted:
+                    if (message.workspace_id, message.channel_id) == key:
+                        until = self._clock() + lane.grace_s - message.age_s if message.doubtful else None
+                        lane.hold(message.message_id, Away(message.recipient, message.message_class, until))
+                self.lanes[key] = lane
         if taken := len(missing & self.lanes.keys()):
             log.info("channels_taken", worker=self.worker_id, count=taken)
             self.ring()
 
-    def _lane(self, channel: Channel, lease: Lease, head: RequestHead) -> Lane:
+    def _lane(self, channel: Channel, lease: Lease, head: RequestHead, rate: float) -> Lane:
         options = self._options
         lane = Lane(
             channel,
             lease,
             head,
-            TokenBucket(channel.rate_per_second, self._clock()),
+            TokenBucket(min(channel.rate_per_second, rate), self._clock()),
             Breaker(options.breaker_threshold, options.breaker_timeout_s, options.breaker_enabled),
         )
         lane.stopped = channel.state is ChannelState.STOPPED
@@ -343,20 +424,60 @@ class Worker:
 
     async def _refresh_channels(self, connection: Connection) -> None:
         """Takes up a new token, rate or state."""
-        for channel in await channels.get_channels(connection, self.lanes):
-            lane = self.lanes[channel.workspace_id, channel.id]
+        self._channels_seen, changed = await channels.changed_channels(connection, self.worker_id, self._channels_seen)
+        for channel in changed:
+            if (lane := self.lanes.get((channel.workspace_id, channel.id))) is None:
+                continue
             stopped = channel.state is ChannelState.STOPPED
             if not lane.stop_saved or (channel == lane.channel and stopped == lane.stopped):
                 continue
             if channel.token != lane.channel.token:
                 head = await self._head(connection, channel)
                 lane.head, stopped = head or lane.head, stopped or head is None
-            if channel.rate_per_second != lane.pacer.rate:
-                lane.pacer.set_rate(channel.rate_per_second, self._clock())
+            if channel.rate_per_second != lane.adaptive.maximum:
+                lane.adaptive.set_maximum(channel.rate_per_second)
+                lane.pacer.set_rate(lane.adaptive.current, self._clock())
             if not stopped:
                 lane.breaker.reset()
             lane.stopped, lane.channel = stopped, channel
             self.ring()
+
+    async def _keep_order(self, connection: Connection) -> None:
+        """Lets pass what waits behind a message that somebody else has settled, or that has been in doubt for long."""
+        now = self._clock()
+        suspects: dict[int, Lane] = {}
+        for lane in self.lanes.values():
+            if lane.away:
+                # Those that hold somebody up are looked at each time, of the rest some.
+                suspects |= dict.fromkeys(lane.holding(LOOK_UP), lane)
+        if not suspects:
+            return
+        found = await order.states(connection, [(lane.channel.workspace_id, id) for id, lane in suspects.items()])
+        for id, lane in suspects.items():
+            away = lane.away.get(id)
+            if away is None or (state := found.get(id)) == "s":
+                continue
+            if state is None or (state == "u" and away.until is not None and away.until <= now):
+                lane.let_pass([id])
+            elif state == "r" and away.until is not None:
+                # It is to be sent again after all.
+                lane.away[id] = replace(away, until=None)
+        self.sender.wake()
+
+    async def _adapt_rates(self, connection: Connection) -> None:
+        """Faster again where it is quiet; what was learnt is kept for the next owner."""
+        now = self._clock()
+        learned = []
+        for lane in self.lanes.values():
+            if lane.adaptive.quiet(now):
+                lane.pacer.set_rate(lane.adaptive.current, now)
+                if lane.adaptive.learned is None:
+                    log.info("rate_restored", channel=lane.channel.id, rate=lane.adaptive.current)
+            if lane.learned != (rate := lane.adaptive.learned):
+                lane.learned = rate
+                learned.append((lane.lease, rate))
+        if learned:
+            await leases.keep_learned_rates(connection, learned)
 
     async def _hand_over(self, connection: Connection) -> None:
         excess = await leases.surplus(connection, self.worker_id)

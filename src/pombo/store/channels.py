@@ -2,12 +2,16 @@
 
 from collections.abc import Collection
 from dataclasses import dataclass
+from datetime import datetime
 
 from pombo.domain.channels import ChannelKind, ChannelState
 from pombo.domain.ids import AppId, ChannelId, WorkspaceId
 from pombo.store.database import Connection
 from pombo.store.errors import NotFound
 from pombo.store.secrets import SecretBox
+
+LEASE_BELL = "pombo_channels"
+"""Rung by NOTIFY when a channel was added, changed or given up by its worker."""
 
 _COLUMNS = """workspace_id, id, kind, external_id, name, app_id, waba_id, token, rate_per_second, state, stop_code,
               stop_reason"""
@@ -67,6 +71,7 @@ async def save_channel(
         workspace_id,
         channel_id,
     )
+    await connection.execute("SELECT pg_notify($1, '')", LEASE_BELL)
     return channel_id
 
 
@@ -89,6 +94,24 @@ async def get_channels(connection: Connection, keys: Collection[tuple[int, int]]
         [key[1] for key in keys],
     )
     return [_channel(row) for row in rows]
+
+
+# A change may become visible later than its time says; a minute covers the longest transaction near these rows.
+_CHANGED = f"""
+SELECT clock_timestamp() AS seen, {", ".join("c." + name.strip() for name in _COLUMNS.split(","))}
+FROM (SELECT) AS always LEFT JOIN (
+    channels c JOIN channel_leases l ON l.workspace_id = c.workspace_id AND l.channel_id = c.id AND l.worker_id = $1
+) ON $2::timestamptz IS NULL OR c.changed_at > $2 - interval '1 minute'
+"""
+
+
+async def changed_channels(
+    connection: Connection, worker_id: int, since: datetime | None
+) -> tuple[datetime, list[Channel]]:
+    """The worker's channels that were changed since, and until when it has looked; none when `since` is None."""
+    rows = await connection.fetch(_CHANGED, worker_id, since)
+    found = [{name: value for name, value in row.items() if name != "seen"} for row in rows if row["id"] is not None]
+    return rows[0]["seen"], [_channel(values) for values in found]
 
 
 async def find_channel(connection: Connection, workspace_id: WorkspaceId, name_or_id: str) -> Channel:

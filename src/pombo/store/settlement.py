@@ -60,6 +60,7 @@ WITH outcome AS (
     WHERE b.workspace_id = o.workspace_id AND b.id = o.id AND b.channel_id = o.channel_id
       AND (o.state = 2 AND b.attempt >= o.attempt OR o.state = 1 AND b.attempt = o.attempt AND b.state <> 'r')
     RETURNING b.workspace_id, b.id, b.run_id, b.channel_id, b.recipient, b.intent_at, o.attempt, b.state AS was,
+              b.attempt AS row_attempt,
               o.state, o.provider_id, o.error_code, o.error_subcode, o.error_title
 ), logged AS (
     INSERT INTO deliveries (workspace_id, id, day, run_id, channel_id, intent_at, accepted_at, failed_at, error_code,
@@ -71,6 +72,9 @@ WITH outcome AS (
 ), undoubted AS (
     DELETE FROM doubts d USING gone g
     WHERE g.was = 'u' AND d.workspace_id = g.workspace_id AND d.message_id = g.id
+), tried_again AS (
+    DELETE FROM retries r USING gone g
+    WHERE (g.row_attempt > 1 OR g.was = 'r') AND r.workspace_id = g.workspace_id AND r.message_id = g.id
 ), counted AS (
     INSERT INTO run_deltas (workspace_id, run_id, accepted, failed, uncertain)
     SELECT workspace_id, run_id, count(*) FILTER (WHERE state = 2), count(*) FILTER (WHERE state = 1),

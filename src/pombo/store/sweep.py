@@ -38,9 +38,12 @@ async def sweep(connection: Connection, table: SweptTable, age: timedelta) -> in
 
 
 async def forget_settled_doubts(connection: Connection) -> int:
-    """A doubt noted while evidence settles its message is newer than the settlement's view of the table."""
-    done = await connection.execute(
-        """DELETE FROM doubts d WHERE d.since < now() - interval '1 minute' AND NOT EXISTS (
-               SELECT FROM outbox o WHERE o.workspace_id = d.workspace_id AND o.id = d.message_id)"""
-    )
-    return int(done.split()[1])
+    """Doubts and retries noted while evidence settles the message are newer than the settlement's view of the table."""
+    forgotten = 0
+    for table, older in (("doubts", "AND t.since < now() - interval '1 minute'"), ("retries", "")):
+        done = await connection.execute(
+            f"""DELETE FROM {table} t WHERE NOT EXISTS (
+                    SELECT FROM outbox o WHERE o.workspace_id = t.workspace_id AND o.id = t.message_id) {older}"""
+        )
+        forgotten += int(done.split()[1])
+    return forgotten

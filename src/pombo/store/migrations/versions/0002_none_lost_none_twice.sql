@@ -20,6 +20,16 @@ CREATE TABLE retries (
 );
 CREATE INDEX retries_by_channel ON retries (workspace_id, channel_id);
 
+-- Owners look at what has changed, not at every channel each second.
+ALTER TABLE channels ADD COLUMN changed_at timestamptz NOT NULL DEFAULT clock_timestamp();
+CREATE FUNCTION note_channel_change() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    NEW.changed_at := clock_timestamp();
+    RETURN NEW;
+END
+$$;
+CREATE TRIGGER channel_changed BEFORE UPDATE ON channels FOR EACH ROW EXECUTE FUNCTION note_channel_change();
+
 -- --- doubts ----------------------------------------------------------------------------------------------------------
 
 -- --- pausing and cancelling ------------------------------------------------------------------------------------------
