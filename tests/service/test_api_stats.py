@@ -31,6 +31,7 @@ def _document(account: Account, requests: int, state: str = "closed") -> dict[st
                 "channelId": account.number,
                 "name": "whatever",
                 "ratePerSecond": 33.5,
+                "rateReason": "the set maximum",
                 "inFlight": 4,
                 "buffered": 20,
                 "breaker": {"state": state, "failures": 5, "opened_at": "2026-05-01T09:00:00+00:00", "reason": "190"},
