@@ -274,7 +274,7 @@ async def test_a_cancelled_run_is_over_when_its_doubts_are_and_evidence_still_co
             keys = {message["key"]: message["provider_id"] for message in await place.sandbox.messages()}
             doubts = await connection.fetch("SELECT id, channel_id, attempt, intent_at FROM outbox")
             for row in doubts:
-                [(key, provider_id)] = [(k, p) for k, p in keys.items() if k.split(".")[1] == str(row["id"])]
+                [provider_id] = [p for k, p in keys.items() if k.split(".")[1] == str(row["id"])]
                 day = row["intent_at"].date()
                 await settlement.settle_evidence(
                     connection,
