@@ -84,6 +84,7 @@ async def test_workers_are_shown_with_the_workspaces_channels_that_they_hold(api
             "channelId": api.account.number,
             "name": "acme whatsapp",
             "ratePerSecond": 33.5,
+            "rateReason": "the set maximum",
             "inFlight": 4,
             "buffered": 20,
         }

@@ -13,6 +13,7 @@ class RunSummary(Shape):
     id: int
     campaign_id: int
     status: RunState
+    pause_reason: str | None = Field(description="Why the run was paused; null when a person did so.")
     source: Source = Field(
         description="staged: the recipients of its request; contacts: all of the channels' contacts."
     )
@@ -54,6 +55,7 @@ def summarise(run: Run) -> RunSummary:
         id=run.id,
         campaign_id=run.campaign_id,
         status=run.state,
+        pause_reason=run.pause_reason,
         source=run.source,
         channel_ids=list(run.channel_ids),
         planned_at=run.planned_at,

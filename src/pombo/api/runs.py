@@ -73,7 +73,7 @@ async def get_run(run_id: InPath, workspace: Workspace, given: Given) -> RunShap
     async with given.database.tenant(workspace) as connection:
         run = await runs.get_run(connection, workspace, RunId(run_id))
         if run is None:
-            raise _not_found(run_id)
+            raise run_not_found(run_id)
         return show_run(run, await figures.run_figures(connection, workspace, run.id))
 
 
@@ -111,10 +111,10 @@ def show_reject(reject: RejectedLine) -> Reject:
 
 async def _require(connection: Connection, workspace_id: WorkspaceId, run_id: int) -> None:
     if await runs.get_run(connection, workspace_id, RunId(run_id)) is None:
-        raise _not_found(run_id)
+        raise run_not_found(run_id)
 
 
-def _not_found(run_id: int) -> ApiError:
+def run_not_found(run_id: int) -> ApiError:
     return ApiError("run_not_found", f"There is no run {run_id}; a campaign's runs are at /api/campaigns/<id>.")
 
 

@@ -6,6 +6,7 @@ from contextlib import suppress
 from pombo.store import figures
 from pombo.store.database import Database
 from pombo.store.errors import DatabaseUnavailable
+from pombo.store.runs import RunState
 from pombo.telemetry import log
 
 # The figures are read with the deltas not yet folded, so this is how late a run's end may be noticed.
@@ -37,6 +38,9 @@ class FiguresDuty:
                 if not await figures.fold(connection):
                     break
         async with self._database.transaction() as connection:
-            completed = await figures.complete_runs(connection)
-        for workspace_id, run_id in completed:
-            log.info("run_completed", workspace_id=workspace_id, run_id=run_id)
+            ended = await figures.end_runs(connection)
+        for workspace_id, run_id, state in ended:
+            if state is RunState.CANCELLED:
+                log.info("run_cancelled", workspace_id=workspace_id, run_id=run_id)
+            else:
+                log.info("run_completed", workspace_id=workspace_id, run_id=run_id)

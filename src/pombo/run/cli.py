@@ -6,7 +6,7 @@ import asyncio
 import json
 import os
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import Annotated, Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
 
 import typer
 import uvloop
@@ -23,12 +23,17 @@ from pombo.store import accounts, channels, partitions, schema
 from pombo.store.database import Database, connect
 from pombo.store.errors import StoreError
 
+if TYPE_CHECKING:
+    from pombo.run.control import Action
+
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 channel_app = typer.Typer(no_args_is_help=True, help="Pages and WhatsApp numbers to send from.")
 key_app = typer.Typer(no_args_is_help=True, help="API keys.")
+run_app = typer.Typer(no_args_is_help=True, help="Runs: look at them, pause, resume and cancel them.")
 partitions_app = typer.Typer(no_args_is_help=True, help="Day partitions of the delivery and webhook logs.")
 app.add_typer(channel_app, name="channel")
 app.add_typer(key_app, name="key")
+app.add_typer(run_app, name="run")
 app.add_typer(partitions_app, name="partitions")
 
 WorkspaceOption = Annotated[str, typer.Option("--workspace", help="Name of the workspace; made when missing.")]
@@ -293,6 +298,81 @@ def send(
     code = _with_database(_prepare("cli"), submit)
     if code:
         raise SystemExit(code)
+
+
+# --- runs ---------------------------------------------------------------------------------------------------------
+
+
+RunArgument = Annotated[int, typer.Argument(metavar="RUN", min=1, help="The run's id: `pombo run list` shows it.")]
+WaitOption = Annotated[bool, typer.Option("--wait", help="Until it has come about.")]
+
+
+@run_app.command("list")
+def run_list(
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="How many at most.")] = 20,
+    workspace: ExistingWorkspaceOption = DEFAULT_WORKSPACE,
+    as_json: JsonOption = False,
+) -> None:
+    """List the latest runs and how far they are."""
+    from pombo.run import control
+
+    _with_database(_prepare("cli"), lambda _, database: control.list_runs(database, workspace, limit, as_json))
+
+
+@run_app.command("pause")
+def run_pause(
+    run: RunArgument,
+    wait: WaitOption = False,
+    workspace: ExistingWorkspaceOption = DEFAULT_WORKSPACE,
+    as_json: JsonOption = False,
+) -> None:
+    """Pause a run: once it is `paused`, no further send starts."""
+    _control(run, "pause", wait, workspace, as_json)
+
+
+@run_app.command("resume")
+def run_resume(
+    run: RunArgument,
+    workspace: ExistingWorkspaceOption = DEFAULT_WORKSPACE,
+    as_json: JsonOption = False,
+) -> None:
+    """Let a paused run go on."""
+    _control(run, "resume", False, workspace, as_json)
+
+
+@run_app.command("cancel")
+def run_cancel(
+    run: RunArgument,
+    wait: WaitOption = False,
+    workspace: ExistingWorkspaceOption = DEFAULT_WORKSPACE,
+    as_json: JsonOption = False,
+) -> None:
+    """Cancel what a run has not sent yet. This cannot be undone."""
+    _control(run, "cancel", wait, workspace, as_json)
+
+
+def _control(run: int, action: "Action", wait: bool, workspace: str, as_json: bool) -> None:
+    from pombo.run import control
+
+    _with_database(
+        _prepare("cli"), lambda _, database: control.act(database, workspace, run, action, wait=wait, as_json=as_json)
+    )
+
+
+@app.command()
+def panic(
+    release: Annotated[bool, typer.Option("--release", help="Let everything go on.")] = False,
+    wait: WaitOption = False,
+    workspace: ExistingWorkspaceOption = DEFAULT_WORKSPACE,
+    as_json: JsonOption = False,
+) -> None:
+    """Stop everything of a workspace at once, also what begins later, until it is released."""
+    from pombo.run import control
+
+    _with_database(
+        _prepare("cli"),
+        lambda _, database: control.panic(database, workspace, release=release, wait=wait, as_json=as_json),
+    )
 
 
 # --- partitions ---------------------------------------------------------------------------------------------------

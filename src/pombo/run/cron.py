@@ -3,8 +3,10 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 
+from pombo.campaigns.cancelling import CancelDuty
 from pombo.campaigns.expand import Expander
 from pombo.campaigns.figures import FiguresDuty
+from pombo.campaigns.pauses import PauseDuty
 from pombo.domain.ids import WorkspaceId
 from pombo.ingest.ingester import Ingester
 from pombo.run.place import Place
@@ -29,6 +31,8 @@ async def one_batch(
         await _while_there_is_work(Expander(database).run_once)
     report = await process_batch(database, place.box, worker_options(settings), count, workspace_id)
     if alone:
+        await PauseDuty(database).run_once()
+        await CancelDuty(database).run_once()
         await FiguresDuty(database).run_once()
     return report
 

@@ -5,8 +5,10 @@ import contextlib
 from datetime import timedelta
 from functools import partial
 
+from pombo.campaigns.cancelling import CancelDuty
 from pombo.campaigns.expand import Expander
 from pombo.campaigns.figures import FiguresDuty
+from pombo.campaigns.pauses import PauseDuty
 from pombo.campaigns.sweep import sweep_abandoned
 from pombo.ingest.ingester import Ingester
 from pombo.run.lifecycle import database_when_there, spare_the_collector, stop_on_signals, stop_with_supervisor
@@ -19,6 +21,7 @@ from pombo.store.channels import LEASE_BELL
 from pombo.store.database import Database
 from pombo.store.direct import parse_due
 from pombo.store.errors import DatabaseUnavailable
+from pombo.store.run_control import CONTROL_BELL
 from pombo.store.runs import NEW_RUN_BELL
 from pombo.telemetry import log
 from pombo.upkeep.schedule import Duty, Upkeep
@@ -66,10 +69,17 @@ async def run_worker(settings: Settings, place: Place) -> None:
 async def _work(settings: Settings, place: Place, database: Database, stop: asyncio.Event) -> None:
     worker = Worker(database, place.box, worker_options(settings))
     expander, ingester = Expander(database), Ingester(database)
+    pauses, cancelling = PauseDuty(database), CancelDuty(database)
+
+    def ring_control(_: str) -> None:
+        pauses.bell.set()
+        cancelling.bell.set()
+
     bells = {
         DUE_BELL: lambda payload: _ring_due(worker, payload),
         LEASE_BELL: lambda _: worker.ring_leases(),
         NEW_RUN_BELL: lambda _: expander.bell.set(),
+        CONTROL_BELL: ring_control,
         webhooks.BELL: lambda _: ingester.bell.set(),
     }
 
@@ -92,6 +102,8 @@ async def _work(settings: Settings, place: Place, database: Database, stop: asyn
         asyncio.create_task(expander.run(stop), name="expander"),
         asyncio.create_task(ingester.run(stop), name="ingest"),
         asyncio.create_task(FiguresDuty(database).run(stop), name="figures"),
+        asyncio.create_task(pauses.run(stop), name="pauses"),
+        asyncio.create_task(cancelling.run(stop), name="cancelling"),
         asyncio.create_task(
             Upkeep(
                 database,

@@ -246,6 +246,12 @@ class Lane:
             dropped += mine
         self.waiting_ids.difference_update(message.id for message in dropped)
 
+    @property
+    def is_clear(self) -> bool:
+        """Whether no send at all can start here, until a stream is opened."""
+        self.leaving = [stream for stream in self.leaving if stream.unsent]
+        return not self.streams and not self.leaving
+
     def is_clear_of(self, run_id: int) -> bool:
         """Whether no further send of the run can start here, until its stream is opened again."""
         self.leaving = [stream for stream in self.leaving if stream.unsent]

@@ -22,6 +22,7 @@ from pombo.sending.lane import Away, Lane
 from pombo.sending.outcomes import OutcomeWriter
 from pombo.sending.outgoing import Stream
 from pombo.sending.pacer import TokenBucket
+from pombo.sending.pauses import Acknowledger
 from pombo.sending.reader import Reader, ReaderStats
 from pombo.sending.sender import Sender
 from pombo.sending.stats import snapshot
@@ -119,6 +120,7 @@ class Worker:
         self.read_stats = ReaderStats()
         self._reader = Reader(self.read_stats, MessageClass.REPLY, MessageClass.BULK)
         self._reply_reader = Reader(self.read_stats, MessageClass.REPLY, MessageClass.REPLY)
+        self._pauses = Acknowledger(self.lanes, self.transport)
         self._payloads: dict[tuple[int, int, str], CompiledPayload] = {}
         self._bell = asyncio.Event()
         self._reply_bell = asyncio.Event()
@@ -231,14 +233,17 @@ class Worker:
                 self._bell.clear()
                 polled_at = now
                 await self._refresh_streams(connection)
+                await self._pauses.look(connection, self.worker_id)
+            await self._pauses.acknowledge(connection, self.worker_id)
             if await self._reader.fill(connection, self.lanes.values(), now):
                 self.sender.wake()
             if self._reader.found_more:
                 # Replies' readers and senders come first.
                 await asyncio.sleep(0)
                 continue
+            patience = max(0.0, polled_at + POLL_S - self._clock())
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(max(0.0, polled_at + POLL_S - self._clock())):
+                async with asyncio.timeout(min(patience, LOOK_S) if self._pauses.waiting else patience):
                     await self.sender.hungry.wait()
                 if not self._bell.is_set():
                     # Something was taken from some lane; looking at all of them each time is not worth it.
@@ -333,6 +338,7 @@ class Worker:
             log.warning("worker_expired", worker=self.worker_id)
         for lane in self.lanes.values():
             lane.drain()
+            self._pauses.left(lane)
         self.lanes.clear()
         self.worker_id = await leases.register(
             connection, self._name, os.getpid(), self._options.lease_s, transient=self.sender.budget is not None
@@ -373,7 +379,9 @@ class Worker:
             (lease.workspace_id, lease.channel_id): lease for lease in await leases.owned(connection, self.worker_id)
         }
         for key in [key for key, lane in self.lanes.items() if owned.get(key) != lane.lease]:
-            self.lanes.pop(key).drain()
+            lane = self.lanes.pop(key)
+            lane.drain()
+            self._pauses.left(lane)
         missing = owned.keys() - self.lanes.keys()
         # A channel whose secret does not open is looked at again each time.
         self._followed = None if missing else stamp

@@ -9,6 +9,7 @@ from datetime import datetime
 
 from pombo.domain.ids import CampaignId, RunId, WorkspaceId
 from pombo.store.database import Connection
+from pombo.store.runs import RunState
 
 _NUMBERS = (
     "total",
@@ -77,10 +78,10 @@ async def fold(connection: Connection) -> int:
     return folded
 
 
-async def complete_runs(connection: Connection) -> list[tuple[WorkspaceId, RunId]]:
+async def end_runs(connection: Connection) -> list[tuple[WorkspaceId, RunId, RunState]]:
     """Ends the runs of which every message is settled, and closes their streams. In a transaction."""
-    rows = await connection.fetch(_COMPLETE)
-    return [(row["workspace_id"], row["run_id"]) for row in rows]
+    rows = await connection.fetch(_END)
+    return [(row["workspace_id"], row["run_id"], RunState(row["state"])) for row in rows]
 
 
 async def workspace_figures(connection: Connection, workspace_id: WorkspaceId) -> Figures:
@@ -126,19 +127,24 @@ SELECT count(*) FROM gone
 """
 
 # Expanding the last chunk commits together with its delta, so a run that is expanded and has no delta has its total.
-_COMPLETE = """
+_END = """
 WITH done AS (
-    UPDATE runs r SET state = 'completed', finished_at = clock_timestamp()
+    UPDATE runs r SET state = CASE r.state WHEN 'cancelling' THEN 'cancelled' ELSE 'completed' END,
+        pause_reason = NULL, finished_at = clock_timestamp()
     FROM run_totals t
     WHERE t.workspace_id = r.workspace_id AND t.run_id = r.id
-      AND r.state = 'processing' AND r.expanded AND t.accepted + t.failed + t.cancelled = t.total
+      AND r.state IN ('processing', 'pausing', 'paused', 'cancelling') AND r.expanded
+      AND t.accepted + t.failed + t.cancelled = t.total
       AND NOT EXISTS (SELECT FROM run_deltas d WHERE d.workspace_id = r.workspace_id AND d.run_id = r.id)
-    RETURNING r.workspace_id, r.id AS run_id, r.channel_ids
+      -- Lines of a cancelled run that are yet to be removed; of others there are none.
+      AND NOT EXISTS (SELECT FROM audience a
+                      WHERE a.workspace_id = r.workspace_id AND a.run_id = r.id AND a.line > r.expanded_to)
+    RETURNING r.workspace_id, r.id AS run_id, r.channel_ids, r.state
 ), closed AS (
     DELETE FROM streams s USING done d
     WHERE s.workspace_id = d.workspace_id AND s.channel_id = ANY (d.channel_ids) AND s.run_id = d.run_id
 )
-SELECT workspace_id, run_id FROM done
+SELECT workspace_id, run_id, state FROM done
 """
 
 

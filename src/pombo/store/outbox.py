@@ -228,11 +228,12 @@ async def doubt(connection: Connection, doubts: Sequence[Undecided]) -> None:
 
 
 async def open_streams(connection: Connection, worker_id: int) -> list[tuple[int, int, int, int]]:
-    """(workspace, channel, run, class) of every open stream of the worker's channels."""
+    """(workspace, channel, run, class) of every open stream of the worker's channels, none of a halted workspace."""
     rows = await connection.fetch(
         """SELECT s.workspace_id, s.channel_id, s.run_id, s.class FROM streams s
            JOIN channel_leases l USING (workspace_id, channel_id)
-           WHERE l.worker_id = $1 AND s.state = 'open'""",
+           WHERE l.worker_id = $1 AND s.state = 'open'
+             AND NOT EXISTS (SELECT FROM halts h WHERE h.workspace_id = s.workspace_id)""",
         worker_id,
     )
     return [tuple(row) for row in rows]

@@ -1,6 +1,15 @@
 """Runs: one execution of a campaign each, known by (campaign, planned time).
 
-pending ──first chunk expanded──▶ processing ──every message settled──▶ completed
+    pending ──first chunk expanded──▶ processing ──every message settled──▶ completed
+       └───────────┬───────────────────────┘  ▲                                 ▲
+             pause │                   resume │                                 │
+                   ▼                          │                                 │
+                pausing ──acknowledged──▶  paused ──────────────────────────────┘
+
+    any of these four ──cancel──▶ cancelling ──every message settled──▶ cancelled
+
+`run_control` moves runs along the lower paths. A run resumed before its first chunk is pending again; one that is
+paused completes by itself when what was in flight was its last.
 """
 
 from dataclasses import dataclass
@@ -20,6 +29,12 @@ NEW_RUN_BELL = "pombo_runs"
 class RunState(StrEnum):
     PENDING = "pending"
     PROCESSING = "processing"
+    PAUSING = "pausing"
+    """Nothing new is taken; what was taken may still leave, within milliseconds."""
+    PAUSED = "paused"
+    """No further send starts."""
+    CANCELLING = "cancelling"
+    """What waits is being cancelled; what is in flight or in doubt ends as it does."""
     COMPLETED = "completed"
     FAILED = "failed"
     CANCELLED = "cancelled"
@@ -40,6 +55,8 @@ class Run:
     id: RunId
     campaign_id: CampaignId
     state: RunState
+    pause_reason: str | None
+    """Why it was paused, where Pombo itself did so."""
     source: Source
     channel_ids: list[ChannelId]
     expanded: bool
@@ -62,8 +79,8 @@ class Expansion(NamedTuple):
     expanded_channel_id: int
 
 
-_RUN = """workspace_id, id, campaign_id, state, source, channel_ids, expanded, planned_at, created_at, started_at,
-          finished_at"""
+_RUN = """workspace_id, id, campaign_id, state, pause_reason, source, channel_ids, expanded, planned_at, created_at,
+          started_at, finished_at"""
 
 
 async def start_run(
@@ -125,6 +142,18 @@ async def list_runs(
         limit,
     )
     return [_run(row) for row in rows]
+
+
+async def list_latest(connection: Connection, workspace_id: WorkspaceId, limit: int) -> list[tuple[Run, str]]:
+    """A workspace's latest runs with their campaigns' names, newest first."""
+    rows = await connection.fetch(
+        f"""SELECT {_RUN}, (SELECT name FROM campaigns c WHERE c.workspace_id = runs.workspace_id
+                            AND c.id = runs.campaign_id) AS name
+            FROM runs WHERE workspace_id = $1 ORDER BY id DESC LIMIT $2""",
+        workspace_id,
+        limit,
+    )
+    return [(_run({key: value for key, value in row.items() if key != "name"}), row["name"]) for row in rows]
 
 
 async def claim_unexpanded(connection: Connection) -> Expansion | None:

@@ -5,7 +5,8 @@ comes first moves the row and counts it; the other finds it gone and only compar
 the rows that moved, as insert-only deltas: repeats and races change nothing.
 
 Being accepted is evidence and holds whoever reports it and whatever attempt it names. A failure is taken only for the
-attempt that the outbox row is at: a later attempt may be under way.
+attempt that the outbox row is at: a later attempt may be under way. Cancelling takes a message only while it waits, for
+its first attempt or for another; what is in flight or in doubt ends as it does.
 """
 
 from collections.abc import Sequence
@@ -17,10 +18,11 @@ from pombo.store.database import Connection
 
 ACCEPTED = DeliveryState.ACCEPTED.rank
 FAILED = DeliveryState.FAILED.rank
+CANCELLED = DeliveryState.CANCELLED.rank
 
 
 class Settled(NamedTuple):
-    """A message's outcome: accepted with Meta's id, or failed with an error."""
+    """A message's outcome: accepted with Meta's id, failed with an error, or cancelled, at whatever attempt it is."""
 
     workspace_id: int
     channel_id: int
@@ -29,7 +31,7 @@ class Settled(NamedTuple):
     day: date
     """The day of that attempt's intent."""
     state: int
-    """ACCEPTED or FAILED."""
+    """ACCEPTED, FAILED or CANCELLED."""
     provider_id: str | None
     error_code: int | None = None
     error_subcode: int | None = None
@@ -58,8 +60,10 @@ WITH outcome AS (
 ), gone AS (
     DELETE FROM outbox b USING outcome o
     WHERE b.workspace_id = o.workspace_id AND b.id = o.id AND b.channel_id = o.channel_id
-      AND (o.state = 2 AND b.attempt >= o.attempt OR o.state = 1 AND b.attempt = o.attempt AND b.state <> 'r')
-    RETURNING b.workspace_id, b.id, b.run_id, b.channel_id, b.recipient, b.intent_at, o.attempt, b.state AS was,
+      AND (o.state = 2 AND b.attempt >= o.attempt OR o.state = 1 AND b.attempt = o.attempt AND b.state <> 'r'
+           OR o.state = 0 AND b.state = 'r')
+    RETURNING b.workspace_id, b.id, b.run_id, b.channel_id, b.recipient, coalesce(b.intent_at, now()) AS intent_at,
+              CASE WHEN o.state = 0 THEN b.attempt ELSE o.attempt END AS attempt, b.state AS was,
               b.attempt AS row_attempt,
               o.state, o.provider_id, o.error_code, o.error_subcode, o.error_title
 ), logged AS (
@@ -76,9 +80,9 @@ WITH outcome AS (
     DELETE FROM retries r USING gone g
     WHERE (g.row_attempt > 1 OR g.was = 'r') AND r.workspace_id = g.workspace_id AND r.message_id = g.id
 ), counted AS (
-    INSERT INTO run_deltas (workspace_id, run_id, accepted, failed, uncertain)
+    INSERT INTO run_deltas (workspace_id, run_id, accepted, failed, cancelled, uncertain)
     SELECT workspace_id, run_id, count(*) FILTER (WHERE state = 2), count(*) FILTER (WHERE state = 1),
-           -count(*) FILTER (WHERE was = 'u')
+           count(*) FILTER (WHERE state = 0), -count(*) FILTER (WHERE was = 'u')
     FROM gone GROUP BY workspace_id, run_id
 ), finished AS (
     DELETE FROM intents WHERE worker_id = $10 AND id = ANY ($11::bigint[])

@@ -190,6 +190,10 @@ class Transport:
             self._connector.start_attempt()
         return True
 
+    def unwritten(self) -> list[Any]:
+        """The contexts of requests that were taken and wait for a connection that is being made."""
+        return [context for _, _, context in self._pending]
+
     def when_free(self, callback: Callable[[], None], *, reserved: bool = False) -> None:
         """Call back once, from the loop, when a socket is free: in the order of asking, before anyone else gets it.
 
