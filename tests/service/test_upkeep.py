@@ -251,6 +251,7 @@ async def test_the_standing_duties_do_their_work_together(database: Database, co
         "kept_receipts",
         "idempotency_keys",
         "settled_doubts",
+        "silent_streams",
         "webhook_errors",
         "dead_workers",
     }
