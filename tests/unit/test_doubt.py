@@ -6,6 +6,7 @@ import pytest
 from pombo.domain.doubt import (
     Decision,
     DoubtPolicy,
+    Drop,
     Facts,
     Fail,
     Hold,
@@ -88,6 +89,12 @@ def test_grace_is_counted_from_the_end_of_the_worker_because_it_may_have_written
     late = replace(stopped_for_long, now=at(270))
     assert decide(DoubtPolicy.SAFE, late) == Hold(HoldReason.NO_EVIDENCE)
     assert decide(DoubtPolicy.SAFE, replace(late, newest_evidence=at(151))) == Resend()
+
+
+def test_what_could_be_sent_again_is_dropped_when_its_run_was_cancelled() -> None:
+    assert decide(DoubtPolicy.SAFE, replace(SAFE, cancelled=True, attempts_left=False)) == Drop()
+    unsafe = replace(SAFE, cancelled=True, newest_evidence=None)
+    assert decide(DoubtPolicy.SAFE, unsafe) == Hold(HoldReason.NO_EVIDENCE)
 
 
 def test_every_reason_has_words() -> None:

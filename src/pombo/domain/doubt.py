@@ -82,6 +82,8 @@ class Facts:
     last_given_up: datetime | None
     """When one of the workspace's webhooks was last given up."""
     attempts_left: bool
+    cancelled: bool = False
+    """Its run was cancelled meanwhile: what could be sent again is dropped."""
 
     @property
     def grace_ends(self) -> datetime:
@@ -104,13 +106,18 @@ class Fail:
 
 
 @dataclass(frozen=True, slots=True)
+class Drop:
+    """Settled as cancelled."""
+
+
+@dataclass(frozen=True, slots=True)
 class Hold:
     """Stays in doubt, shown and counted. Decide again later: what is missing may come true."""
 
     reason: HoldReason
 
 
-Decision = Wait | Resend | Fail | Hold
+Decision = Wait | Resend | Fail | Drop | Hold
 
 
 def decide(policy: DoubtPolicy, facts: Facts) -> Decision:
@@ -121,7 +128,9 @@ def decide(policy: DoubtPolicy, facts: Facts) -> Decision:
     if policy is DoubtPolicy.HOLD:
         return Hold(HoldReason.POLICY)
     missing = _missing(facts, needs_evidence=policy is DoubtPolicy.SAFE)
-    return Resend() if missing is None else Hold(missing)
+    if missing is not None:
+        return Hold(missing)
+    return Drop() if facts.cancelled else Resend()
 
 
 def _missing(facts: Facts, *, needs_evidence: bool) -> HoldReason | None:
@@ -134,7 +143,7 @@ def _missing(facts: Facts, *, needs_evidence: bool) -> HoldReason | None:
             return HoldReason.WEBHOOKS_GIVEN_UP
         if facts.newest_evidence is None or facts.newest_evidence <= facts.ended_at:
             return HoldReason.NO_EVIDENCE
-    if not facts.attempts_left:
+    if not facts.attempts_left and not facts.cancelled:
         return HoldReason.ATTEMPTS_USED
     return None
 

@@ -2,8 +2,11 @@
 
 import asyncio
 import contextlib
+import os
+import signal
 from datetime import timedelta
 from functools import partial
+from pathlib import Path
 
 from pombo.campaigns.cancelling import CancelDuty
 from pombo.campaigns.expand import Expander
@@ -57,6 +60,14 @@ def _ring_due(worker: Worker, payload: str) -> None:
         worker.ring_direct(*stream)
 
 
+def _stop_once(file: Path) -> None:
+    """For tests of what no scheduler can be asked for: stops this process between the look at its deadline and the
+    first byte of a message, once for each time that the file is made. Whoever removes it has stopped."""
+    with contextlib.suppress(FileNotFoundError):
+        file.unlink()
+        os.kill(os.getpid(), signal.SIGSTOP)
+
+
 async def run_worker(settings: Settings, place: Place) -> None:
     """Until a signal. Raises SchemaError."""
     stop = stop_on_signals()
@@ -68,6 +79,8 @@ async def run_worker(settings: Settings, place: Place) -> None:
 
 async def _work(settings: Settings, place: Place, database: Database, stop: asyncio.Event) -> None:
     worker = Worker(database, place.box, worker_options(settings))
+    if stop_file := os.environ.get("POMBO_TEST_STOP_BEFORE_WRITE"):
+        worker.sender.before_write = partial(_stop_once, Path(stop_file))
     expander, ingester = Expander(database), Ingester(database)
     pauses, cancelling = PauseDuty(database), CancelDuty(database)
 

@@ -201,6 +201,7 @@ class OutcomeWriter:
             intent.open -= 1
             if not intent.open:
                 self._finished.append(intent.id)
+                intent.identity.open -= 1
         if accepted := [outcome for outcome in batch.settled if outcome.state == ACCEPTED]:
             task = asyncio.create_task(self._look_for_receipts(accepted))
             self._looking.add(task)

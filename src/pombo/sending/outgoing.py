@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from pombo.domain.classes import MessageClass
 from pombo.meta.payloads import CompiledPayload
+from pombo.sending.identity import Identity
 from pombo.sending.pacer import TokenBucket
 from pombo.store.outbox import BEGINNING
 
@@ -44,10 +45,11 @@ class Outgoing:
 class Intent:
     """One stored batch of intents; forgotten when the outcomes of all its messages are saved."""
 
-    __slots__ = ("day", "id", "open")
+    __slots__ = ("day", "id", "identity", "open")
 
-    def __init__(self, id: int, day: date, open: int) -> None:
+    def __init__(self, id: int, identity: Identity, day: date, open: int) -> None:
         self.id = id
+        self.identity = identity
         self.day = day
         """UTC; part of the send keys."""
         self.open = open

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 from collections import deque
+from collections.abc import Callable
 from datetime import UTC
 from itertools import count
 
@@ -12,8 +13,9 @@ from pombo.domain.classes import MessageClass
 from pombo.domain.content import RenderError
 from pombo.domain.sendkey import format_day, format_key
 from pombo.meta.errors import connection_error
-from pombo.meta.transport import Result, Transport
+from pombo.meta.transport import NeverWritten, Reason, Result, Transport
 from pombo.sending.direct import direct_payload
+from pombo.sending.identity import Identity, clock
 from pombo.sending.judge import Judge, SenderStats
 from pombo.sending.lane import MOST_INTENTS, Lane
 from pombo.sending.outcomes import OutcomeWriter
@@ -71,7 +73,10 @@ class Sender:
         """How many more messages may be collected; None for no limit. (One batch of a cron call.)"""
         self.pacer: TokenBucket | None = None
         """This worker's part of the global limit, if there is one."""
-        self.worker_id = 0
+        self.identity: Identity | None = None
+        """None until the worker is registered; before that there are no lanes."""
+        self.before_write: Callable[[], None] | None = None
+        """A test's: called between the look at the deadline and the first byte."""
         self.stats = SenderStats()
         self.judge = Judge(writer, self.stats, attempts=attempts, clock=self._clock)
 
@@ -206,20 +211,23 @@ class Sender:
     # --- intents --------------------------------------------------------------------------------------------------
 
     async def _store_and_arm(self, connection: Connection, batch: list[Outgoing]) -> None:
-        intent_id = next(self._intent_ids)
+        identity, intent_id = self.identity, next(self._intent_ids)
+        assert identity is not None
         leases = {id(m.stream.lane): m.stream.lane.lease for m in batch}
         self._storing += len(batch)
+        identity.open += 1
         try:
             with away():
                 at, ids = await outbox.store_intents(
                     connection,
-                    self.worker_id,
+                    identity.worker_id,
                     intent_id,
                     [((lease := m.stream.lane.lease).workspace_id, m.id, lease.epoch, m.attempt) for m in batch],
                     list(leases.values()),
                 )
         except (DatabaseUnavailable, *TRY_AGAIN):
-            self._give_up(batch, intent_id)
+            identity.open -= 1
+            self._give_up(batch, identity.worker_id, intent_id)
             raise
         finally:
             self._storing -= len(batch)
@@ -230,7 +238,9 @@ class Sender:
             granted = [m for m in batch if m.id in wanted]
             self._let_go([m for m in batch if m.id not in wanted])
         day = at.astimezone(UTC).date()
-        intent = Intent(intent_id, day, len(granted))
+        intent = Intent(intent_id, identity, day, len(granted))
+        if not granted:
+            identity.open -= 1
         self._arm(granted, intent, format_day(day))
         self._feed()
 
@@ -266,10 +276,10 @@ class Sender:
             else:
                 lane.send_away(message)
 
-    def _give_up(self, batch: list[Outgoing], intent_id: int) -> None:
+    def _give_up(self, batch: list[Outgoing], worker_id: int, intent_id: int) -> None:
         """The statement may have committed, or may yet: undone at once, and once more when it can no longer."""
         self._let_go(batch, settled=False)
-        unsure = (self.worker_id, intent_id)
+        unsure = (worker_id, intent_id)
         self._writer.revoke(*unsure)
         self._unsure.append((self._clock() + UNSURE_S, unsure))
 
@@ -286,22 +296,24 @@ class Sender:
 
     def give_back_armed(self) -> None:
         """After the transport has closed: not a byte of these was written."""
-        error = connection_error("Not sent: the worker stopped first.", True)
         for armed in (self._armed_replies, self._armed):
             while armed:
                 _, message = armed.popleft()
                 message.stream.unsent -= 1
-                self._writer.retry(message, error, 0.0, counts=False)
+                self._give_back(message, "Not sent: the worker stopped first.")
+
+    def _give_back(self, message: Outgoing, why: str) -> None:
+        self._writer.retry(message, connection_error(why, True), 0.0, counts=False)
 
     # --- sending --------------------------------------------------------------------------------------------------
 
     def _feed(self) -> None:
         """Gives armed messages to free sockets, replies first."""
-        submit, answered = self._transport.submit, self._answered
+        submit, answered, may_write = self._transport.submit, self._answered, self._may_write
         for armed, reserved in ((self._armed_replies, True), (self._armed, False)):
             while armed:
                 request, message = armed[0]
-                if not submit(request, answered, message, reserved=reserved):
+                if not submit(request, answered, message, reserved=reserved, may_write=may_write):
                     if not self._asked_for_socket:
                         self._asked_for_socket = True
                         self._transport.when_free(self._socket_free, reserved=reserved)
@@ -309,6 +321,15 @@ class Sender:
                 armed.popleft()
                 message.stream.unsent -= 1
                 self._flying += 1
+
+    def _may_write(self, message: Outgoing) -> bool:
+        """Not when the lease has run out: others may have taken the message for doubtful, and decide about it."""
+        assert message.intent is not None
+        if clock() >= message.intent.identity.may_write_until:
+            return False
+        if self.before_write is not None:
+            self.before_write()
+        return True
 
     def _socket_free(self) -> None:
         self._asked_for_socket = False
@@ -318,7 +339,11 @@ class Sender:
         self._flying -= 1
         if self._armed or self._armed_replies:
             self._feed()
-        self.judge.answered(result, message)
+        if isinstance(result, NeverWritten) and result.reason is Reason.WITHDRAWN:
+            message.stream.lane.breaker.undecided()
+            self._give_back(message, "Not sent: the worker's lease had run out.")
+        else:
+            self.judge.answered(result, message)
         if not self._wake.is_set() and len(self._armed) * 2 <= self._most_armed:
             self._wake.set()
         if self._closing and self.quiet:

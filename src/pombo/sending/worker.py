@@ -18,12 +18,14 @@ from pombo.domain.ids import WorkerId, WorkspaceId
 from pombo.meta.payloads import CompiledPayload, compile_payload, messages_target
 from pombo.meta.transport import RequestHead, Transport
 from pombo.sending.breaker import Breaker
+from pombo.sending.identity import Identity, clock
 from pombo.sending.lane import Away, Lane
 from pombo.sending.outcomes import OutcomeWriter
 from pombo.sending.outgoing import Stream
 from pombo.sending.pacer import TokenBucket
 from pombo.sending.pauses import Acknowledger
 from pombo.sending.reader import Reader, ReaderStats
+from pombo.sending.resolver import Resolver
 from pombo.sending.sender import Sender
 from pombo.sending.stats import snapshot
 from pombo.store import channels, leases, order, outbox
@@ -117,6 +119,9 @@ class Worker:
             attempts=options.attempts,
         )
         self.sender.budget = budget
+        self.resolver = Resolver(options.attempts)
+        self._identities: list[Identity] = []
+        """The present one, last, and former ones of which something is not over yet."""
         self.read_stats = ReaderStats()
         self._reader = Reader(self.read_stats, MessageClass.REPLY, MessageClass.BULK)
         self._reply_reader = Reader(self.read_stats, MessageClass.REPLY, MessageClass.REPLY)
@@ -202,10 +207,14 @@ class Worker:
         await asyncio.gather(*sending, writing, beating, return_exceptions=True)
         if not done:
             log.error("outcomes_lost_to_doubt", unsaved=self.writer.stats.unsaved)
-            return  # the leases end by themselves, and the next owners find the intents
-        with contextlib.suppress(DatabaseUnavailable):
-            async with self._database.borrow() as connection:
-                await leases.retire(connection, self.worker_id)
+            # The leases end by themselves, and the next owners find the intents.
+        else:
+            with contextlib.suppress(DatabaseUnavailable):
+                async with self._database.borrow() as connection:
+                    await leases.retire(connection, self.worker_id)
+        # Not before: the transport is closed, and what was not saved is not to come any more.
+        for identity in self._identities:
+            await identity.release()
 
     async def _again(self, loop: Callable[[Connection], Awaitable[None]]) -> None:
         """Runs a loop that needs the database, again whenever it was away."""
@@ -318,6 +327,8 @@ class Worker:
                     lane.breaker.reset()
                     self.sender.wake()
             await leases.adopt_orphans(connection)
+            await self.resolver.run_once(connection, self.worker_id)
+            await self._release_former_identities()
             self.sender.tend()
             await self._keep_order(connection)
             await self._adapt_rates(connection)
@@ -328,10 +339,10 @@ class Worker:
             self._lease_bell.clear()
 
     async def _beat(self, connection: Connection) -> None:
-        now = self._clock()
-        if self.worker_id and now - self._last_heartbeat < self._options.lease_s / 4:
+        now, lease_s = self._clock(), self._options.lease_s
+        if self.worker_id and now - self._last_heartbeat < lease_s / 4:
             return
-        if self.worker_id and await leases.heartbeat(connection, self.worker_id, self._options.lease_s):
+        if self.worker_id and await self._renew(connection):
             self._last_heartbeat = now
             return
         if self.worker_id:
@@ -340,12 +351,30 @@ class Worker:
             lane.drain()
             self._pauses.left(lane)
         self.lanes.clear()
-        self.worker_id = await leases.register(
-            connection, self._name, os.getpid(), self._options.lease_s, transient=self.sender.budget is not None
+        asked_at = clock()
+        worker_id = await leases.register(
+            connection, self._name, os.getpid(), lease_s, transient=self.sender.budget is not None
         )
-        self.sender.worker_id = self.writer.worker_id = self.worker_id
+        identity = await Identity.assume(self._database.url, worker_id)
+        identity.renewed(asked_at, lease_s)
+        self._identities.append(identity)
+        self.sender.identity = identity
+        self.worker_id = self.writer.worker_id = worker_id
         self._last_heartbeat = now
-        log.info("worker_registered", worker=self.worker_id)
+        log.info("worker_registered", worker=worker_id)
+
+    async def _renew(self, connection: Connection) -> bool:
+        asked_at, lease_s = clock(), self._options.lease_s
+        if not await leases.heartbeat(connection, self.worker_id, lease_s):
+            return False
+        self._identities[-1].renewed(asked_at, lease_s)
+        return True
+
+    async def _release_former_identities(self) -> None:
+        over = [identity for identity in self._identities[:-1] if not identity.open]
+        self._identities = [identity for identity in self._identities if identity not in over]
+        for identity in over:
+            await identity.release()
 
     async def _share_global_rate(self, connection: Connection) -> None:
         """A slice each, leased with the heartbeat: live workers' slices never add up to more than the whole."""
@@ -367,7 +396,7 @@ class Worker:
         while True:
             with contextlib.suppress(DatabaseUnavailable):
                 async with self._database.borrow() as connection:
-                    await leases.heartbeat(connection, self.worker_id, self._options.lease_s)
+                    await self._renew(connection)
             await asyncio.sleep(self._options.lease_s / 4)
 
     async def _follow_leases(self, connection: Connection) -> None:

@@ -10,6 +10,8 @@ from typing import NamedTuple
 from pombo.domain.ids import WorkerId, WorkspaceId
 from pombo.store.channels import LEASE_BELL
 from pombo.store.database import Connection
+from pombo.store.doubts import NOTE
+from pombo.store.worker_lock import LIVING
 
 
 class Lease(NamedTuple):
@@ -193,7 +195,7 @@ async def retire(connection: Connection, worker_id: WorkerId) -> None:
 # Intents of workers that are gone and hold no channel any more: others have taken them all and raised the epochs, so
 # what is still `sending` at an older epoch than its channel's was left by the dead one, and may have gone out.
 # Code 0 stands for "no answer of Meta's".
-_ADOPT = """
+_ADOPT = f"""
 WITH dead AS (
     SELECT i.worker_id, i.id, i.workspace_ids, i.message_ids
     FROM intents i
@@ -203,18 +205,17 @@ WITH dead AS (
     LIMIT 100
     FOR UPDATE OF i SKIP LOCKED
 ), orphan AS (
-    SELECT m.workspace_id, m.id FROM dead, unnest(dead.workspace_ids, dead.message_ids) AS m (workspace_id, id)
+    SELECT m.workspace_id, m.id, dead.worker_id
+    FROM dead, unnest(dead.workspace_ids, dead.message_ids) AS m (workspace_id, id)
 ), doubtful AS (
     UPDATE outbox o SET state = 'u', due_at = 'infinity', error_code = 0, error_subcode = 0,
         error_title = 'The worker ended before the answer came.'
     FROM orphan m, channel_leases l
     WHERE o.workspace_id = m.workspace_id AND o.id = m.id AND o.state = 's'
       AND l.workspace_id = o.workspace_id AND l.channel_id = o.channel_id AND o.epoch < l.epoch
-    RETURNING o.workspace_id, o.id, o.channel_id, o.run_id
-), noted AS (
-    INSERT INTO doubts (workspace_id, message_id, channel_id) SELECT workspace_id, id, channel_id FROM doubtful
-    ON CONFLICT DO NOTHING
-), counted AS (
+    RETURNING o.workspace_id, o.id, o.channel_id, o.run_id, o.recipient, o.content, o.attempt, o.intent_at, m.worker_id,
+              CASE WHEN m.worker_id NOT IN ({LIVING}) THEN clock_timestamp() END AS ended_at
+), noted AS ({NOTE}), counted AS (
     INSERT INTO run_deltas (workspace_id, run_id, uncertain)
     SELECT workspace_id, run_id, count(*) FROM doubtful GROUP BY workspace_id, run_id
 ), forgotten AS (
