@@ -97,6 +97,31 @@ def test_doctor_finds_a_working_installation_well_and_a_dead_token_not(pombo: In
     add_page(pombo)
 
 
+def test_a_channels_way_with_doubts_is_set_kept_and_checked(pombo: Installation) -> None:
+    assert json.loads(add_page(pombo, "page-token", "--json"))["doubtGraceS"] == 120
+    add_page(pombo, "page-token", "--doubt-policy", "hold", "--grace", "300")
+    kept = json.loads(add_page(pombo, "page-token", "--json"))
+    assert (kept["doubtPolicy"], kept["doubtGraceS"]) == ("hold", 300)
+    refused = pombo.run(
+        "channel", "add", "messenger", "--external-id", "4001", "--name", "Shop", "--token", "page-token",
+        "--app-secret", APP_SECRET, "--grace", "68", status=1,
+    )  # fmt: skip
+    assert "above 68 s" in refused
+    add_page(pombo, "page-token", "--doubt-policy", "safe", "--grace", "120")
+
+
+def test_held_messages_are_listed_and_decided_about(pombo: Installation) -> None:
+    add_page(pombo)
+    assert json.loads(pombo.run("doubts", "list", "--channel", "Shop", "--json")) == []
+    assert "Nothing is held." in pombo.run("doubts", "list")
+    for command, action in (("resend", "resend"), ("mark-sent", "mark_sent"), ("drop", "drop")):
+        answer = json.loads(pombo.run("doubts", command, "--channel", "Shop", "--json"))
+        assert answer == {"action": action, "resolved": 0}
+    assert "--message" in pombo.run("doubts", "drop", status=1)
+    assert "no run 999" in pombo.run("doubts", "list", "--run", "999", status=1)
+    assert "no channel" in pombo.run("doubts", "resend", "--channel", "Elsewhere", status=1)
+
+
 def test_partitions_are_reported_made_and_dropped(pombo: Installation) -> None:
     report = json.loads(pombo.run("partitions", "report", "--json"))
     assert {row["table"] for row in report} == {"deliveries", "webhook_log"}

@@ -12,9 +12,10 @@ import pytest
 from pombo.domain.doubt import Decision, Fail, Hold, HoldReason, Resend, decide
 from pombo.domain.ids import WorkerId
 from pombo.sending.resolver import Resolver
-from pombo.store import channel_evidence, doubts, leases, outbox, receipts, settlement
+from pombo.store import channel_evidence, doubts, held, leases, outbox, receipts, settlement
 from pombo.store.channel_evidence import Heard
 from pombo.store.database import Connection, Database
+from pombo.store.held import Selection
 from pombo.store.outbox import Undecided
 from pombo.store.settlement import Evidence
 from pombo.store.worker_lock import WorkerLock
@@ -396,8 +397,8 @@ async def test_held_it_is_shown_with_its_reason_and_sent_when_what_was_missing_c
 ) -> None:
     await reported_long_ago(stage, run)
     await stage.resolve()
-    (shown,) = await doubts.list_held(stage.connection, stage.tenant.workspace_id)
-    assert (shown.held, shown.error_title, shown.run_id) == (HoldReason.NO_EVIDENCE, "lost", run.run_id)
+    (shown,) = await held.list_held(stage.connection, stage.tenant.workspace_id, Selection(), 0, 10)
+    assert (shown.reason, shown.error_title, shown.run_id) == (HoldReason.NO_EVIDENCE, "lost", run.run_id)
     assert await figures(stage.connection, run) == {"total": 1, "uncertain": 1}
 
     await stage.hear(run)

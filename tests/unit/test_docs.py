@@ -95,7 +95,7 @@ def test_commands_in_the_documents_exist_with_the_options_they_are_given(page: P
     code = re.findall(r"`([^`\n]+)`", page.read_text()) + fenced(page).splitlines()
     for line in code:
         for words, rest in re.findall(
-            r"(?:^|[(/ ])pombo ([a-z]+(?: [a-z]+)*)([^|#]*)", line.removeprefix("python -m ")
+            r"(?:^|[(/ ])pombo ([a-z]+(?: [a-z]+(?:-[a-z]+)*)*)([^|#]*)", line.removeprefix("python -m ")
         ):
             fitting = [command for name, command in COMMANDS.items() if begins(name.split()[1:], words.split())]
             options = {option for command in fitting for parameter in command.params for option in parameter.opts}

@@ -16,6 +16,7 @@ from pombo.domain.doubt import (
     decide,
     shortest_grace_s,
 )
+from pombo.settings import SettingsError, load_settings
 
 START = datetime(2026, 3, 1, tzinfo=UTC)
 
@@ -103,3 +104,11 @@ def test_every_reason_has_words() -> None:
 
 def test_the_default_grace_leaves_meta_time_with_the_default_lease_and_time_out() -> None:
     assert shortest_grace_s(8, 30) == 68
+
+
+def test_a_grace_that_an_answer_may_outlive_is_refused() -> None:
+    with pytest.raises(SettingsError, match=r"DOUBT_GRACE_S: .*must be above 68, .*LEASE_S"):
+        load_settings(_env_file=None, doubt_grace_s=68)
+    with pytest.raises(SettingsError, match="must be above 128"):
+        load_settings(_env_file=None, answer_timeout_s=60)
+    assert load_settings(_env_file=None, doubt_grace_s=2.1, lease_s=1.1, answer_timeout_s=0.4).doubt_grace_s == 2.1

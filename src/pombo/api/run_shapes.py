@@ -38,6 +38,7 @@ class RunTotals(Shape):
     failed: int = Field(description="Never accepted by Meta.")
     undelivered: int = Field(description="Accepted, then reported as failed; a part of accepted.")
     uncertain: int = Field(description="In doubt now: perhaps accepted, so never sent again blindly.")
+    held: int = Field(description="A part of uncertain: in doubt for longer than the grace; see /api/doubts.")
     cancelled: int
     sent_twice: int
 
@@ -89,6 +90,7 @@ def show_totals(figures: Figures) -> RunTotals:
         failed=figures.failed,
         undelivered=figures.undelivered,
         uncertain=figures.uncertain,
+        held=figures.held,
         cancelled=figures.cancelled,
         sent_twice=figures.sent_twice,
     )

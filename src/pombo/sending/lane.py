@@ -126,7 +126,7 @@ class Lane:
     @property
     def grace_s(self) -> float:
         """How long a doubtful message holds later ones to its recipient."""
-        return 120.0
+        return self.channel.doubt_grace_s
 
     @property
     def has_messages(self) -> bool:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from pombo.domain.channels import ChannelKind, ChannelState
+from pombo.domain.doubt import DEFAULT_GRACE_S, DoubtPolicy
 from pombo.domain.ids import AppId, ChannelId, WorkspaceId
 from pombo.store.database import Connection
 from pombo.store.errors import NotFound
@@ -14,7 +15,7 @@ LEASE_BELL = "pombo_channels"
 """Rung by NOTIFY when a channel was added, changed or given up by its worker."""
 
 _COLUMNS = """workspace_id, id, kind, external_id, name, app_id, waba_id, token, rate_per_second, state, stop_code,
-              stop_reason"""
+              stop_reason, doubt_policy, doubt_grace_s"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +34,8 @@ class Channel:
     state: ChannelState
     stop_code: str | None
     stop_reason: str | None
+    doubt_policy: DoubtPolicy = DoubtPolicy.SAFE
+    doubt_grace_s: float = DEFAULT_GRACE_S
 
 
 async def save_channel(
@@ -47,15 +50,24 @@ async def save_channel(
     token: str,
     rate_per_second: float,
     waba_id: str | None = None,
+    doubt_policy: DoubtPolicy | None = None,
+    doubt_grace_s: float | None = None,
+    default_doubt_policy: DoubtPolicy = DoubtPolicy.SAFE,
+    default_doubt_grace_s: float = DEFAULT_GRACE_S,
 ) -> ChannelId:
-    """Adds a channel, or replaces the token, name, app and rate of the one there, and starts it again if it stopped."""
+    """Adds a channel, or replaces the token, name, app and rate of the one there, and starts it again if it stopped.
+
+    Policy and grace of the one there stay if they are not given; a new one has the defaults then.
+    """
     channel_id: ChannelId = await connection.fetchval(
-        """INSERT INTO channels (workspace_id, kind, external_id, name, app_id, waba_id, token, rate_per_second)
-           VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
+        """INSERT INTO channels (workspace_id, kind, external_id, name, app_id, waba_id, token, rate_per_second,
+                                 doubt_policy, doubt_grace_s)
+           VALUES ($1, $2, $3, $4, $5, $6, $7, $8, coalesce($9::text, $11), coalesce($10::float8, $12))
            ON CONFLICT (workspace_id, kind, external_id) DO UPDATE SET
                name = excluded.name, app_id = excluded.app_id, waba_id = excluded.waba_id, token = excluded.token,
                rate_per_second = excluded.rate_per_second, state = 'active', stop_code = NULL, stop_reason = NULL,
-               stopped_at = NULL
+               stopped_at = NULL, doubt_policy = coalesce($9, channels.doubt_policy),
+               doubt_grace_s = coalesce($10, channels.doubt_grace_s)
            RETURNING id""",
         workspace_id,
         kind,
@@ -65,6 +77,10 @@ async def save_channel(
         waba_id,
         box.seal(workspace_id, token),
         rate_per_second,
+        doubt_policy,
+        doubt_grace_s,
+        default_doubt_policy,
+        default_doubt_grace_s,
     )
     await connection.execute(
         "INSERT INTO channel_leases (workspace_id, channel_id) VALUES ($1, $2) ON CONFLICT DO NOTHING",
@@ -147,4 +163,5 @@ def _channel(row: object) -> Channel:
     values = dict(row)  # type: ignore[call-overload]
     values["kind"] = ChannelKind(values["kind"])
     values["state"] = ChannelState(values["state"])
+    values["doubt_policy"] = DoubtPolicy(values["doubt_policy"])
     return Channel(**values)

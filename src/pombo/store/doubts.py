@@ -9,11 +9,11 @@ row out of the outbox, so whichever comes first, the other finds it gone.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import UTC, date
 from typing import Any, NamedTuple
 
 from pombo.domain.doubt import DoubtPolicy, Facts, HoldReason
-from pombo.domain.ids import ChannelId, RunId, WorkerId, WorkspaceId
+from pombo.domain.ids import WorkerId
 from pombo.store.database import Connection
 from pombo.store.worker_lock import LIVING
 
@@ -219,101 +219,3 @@ async def send_again(connection: Connection, doubts: Sequence[DoubtKey]) -> int:
 
 def _columns(rows: Sequence[tuple[Any, ...]]) -> list[list[Any]]:
     return list(map(list, zip(*rows, strict=True)))
-
-
-# --- for people -----------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class HeldMessage:
-    message_id: int
-    channel_id: ChannelId
-    run_id: RunId
-    recipient: str
-    kind: str
-    attempt: int
-    intent_at: datetime
-    since: datetime
-    held: HoldReason
-    held_since: datetime
-    error_title: str | None
-    """Why it is in doubt: what came in place of an answer."""
-
-
-class Uncertain(NamedTuple):
-    """A held message, locked until the transaction ends."""
-
-    key: DoubtKey
-    channel_id: int
-    day: date
-
-
-_WHICH = """d.workspace_id = $1 AND d.held IS NOT NULL AND d.message_id > $2
-    AND (d.channel_id = $3 OR $3 IS NULL) AND (d.run_id = $4 OR $4 IS NULL)"""
-
-_LIST = f"""
-SELECT d.message_id, d.channel_id, d.run_id, d.recipient, d.kind, d.attempt, d.intent_at, d.since, d.held,
-       d.held_since, o.error_title
-FROM doubts d
-JOIN outbox o ON o.workspace_id = d.workspace_id AND o.id = d.message_id AND o.state = 'u'
-WHERE {_WHICH}
-ORDER BY d.message_id LIMIT $5
-"""
-
-_LOCK = f"""
-SELECT d.message_id, d.attempt, d.channel_id, d.intent_at
-FROM doubts d
-JOIN outbox o ON o.workspace_id = d.workspace_id AND o.id = d.message_id AND o.state = 'u' AND o.attempt = d.attempt
-WHERE {_WHICH} AND (d.message_id = ANY ($5::bigint[]) OR $5 IS NULL)
-ORDER BY d.message_id LIMIT $6
-FOR UPDATE OF o
-"""
-
-
-async def list_held(
-    connection: Connection,
-    workspace_id: WorkspaceId,
-    *,
-    channel_id: int | None = None,
-    run_id: int | None = None,
-    after: int = 0,
-    limit: int = 100,
-) -> list[HeldMessage]:
-    """In order of their ids; `after` is the last of the page seen."""
-    rows = await connection.fetch(_LIST, workspace_id, after, channel_id, run_id, limit)
-    return [HeldMessage(**{**dict(row), "held": HoldReason(row["held"])}) for row in rows]
-
-
-async def lock_held(
-    connection: Connection,
-    workspace_id: WorkspaceId,
-    *,
-    channel_id: int | None = None,
-    run_id: int | None = None,
-    message_ids: Sequence[int] | None = None,
-    after: int = 0,
-    limit: int = 1000,
-) -> list[Uncertain]:
-    """Held messages, of these ids if any are named, so that nobody else decides about them meanwhile."""
-    rows = await connection.fetch(_LOCK, workspace_id, after, channel_id, run_id, message_ids, limit)
-    return [
-        Uncertain(
-            DoubtKey(workspace_id, row["message_id"], row["attempt"]),
-            row["channel_id"],
-            row["intent_at"].astimezone(UTC).date(),
-        )
-        for row in rows
-    ]
-
-
-class DoubtCounts(NamedTuple):
-    in_doubt: int
-    """Held ones included."""
-    held: int
-
-
-async def count_all(connection: Connection) -> DoubtCounts:
-    """Of all workspaces."""
-    row = await connection.fetchrow("SELECT count(*), count(held) FROM doubts")
-    assert row is not None
-    return DoubtCounts(*row)

@@ -4,10 +4,10 @@ Sending (an answer of Meta's) and ingest (an echo or a status with our send key)
 comes first moves the row and counts it; the other finds it gone and only compares provider ids. Counters come from
 the rows that moved, as insert-only deltas: repeats and races change nothing.
 
-Being accepted is evidence and holds whoever reports it and whatever attempt it names. A failure, or the end of a doubt,
-is taken only for the attempt that the outbox row is at: a later attempt may be under way. Otherwise cancelling takes a
-message only while it waits, for its first attempt or for another; what is in flight or in doubt ends as it does. The log
-tells the attempts made, and the time of the last one's intent.
+Being accepted is evidence and holds whoever reports it and whatever attempt it names. A failure is taken only for the
+attempt that the outbox row is at: a later attempt may be under way. Cancelling takes a message only while it waits, for
+its first attempt or for another, or in doubt at the very attempt that is named. The log tells the attempts made, and
+the time of the last one's intent.
 """
 
 from collections.abc import Sequence

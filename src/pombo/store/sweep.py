@@ -14,7 +14,9 @@ CHUNK = 5000
 _STALE = {
     "pending_receipts": "received_at < clock_timestamp() - $1::interval",
     "watermarks": "received_at < clock_timestamp() - $1::interval",
-    "webhook_errors": "at < clock_timestamp() - $1::interval",
+    # Unless it may have told of a message that is still in doubt, which would then be taken for safe to send again.
+    "webhook_errors": """at < clock_timestamp() - $1::interval AND NOT EXISTS (
+        SELECT FROM doubts d WHERE d.workspace_id = webhook_errors.workspace_id AND d.intent_at <= at)""",
     # What it had in flight must have been adopted.
     "workers": """expires_at < clock_timestamp() - $1::interval
                   AND NOT EXISTS (SELECT FROM intents i WHERE i.worker_id = workers.id)""",

@@ -205,7 +205,7 @@ class Transport:
 
     def unwritten(self) -> list[Any]:
         """The contexts of requests that were taken and wait for a connection that is being made."""
-        return [context for _, _, context in self._pending]
+        return [context for _, _, context, _ in self._pending]
 
     def when_free(self, callback: Callable[[], None], *, reserved: bool = False) -> None:
         """Call back once, from the loop, when a socket is free: in the order of asking, before anyone else gets it.
