@@ -15,7 +15,7 @@ from pombo.domain.doubt import HoldReason
 from pombo.domain.ids import RunId, WorkspaceId
 from pombo.store import channels, held, idempotency, runs
 from pombo.store.database import Connection, Database
-from pombo.store.held import Action, HeldMessage, Selection
+from pombo.store.held import DoubtAction, HeldMessage, Selection
 from pombo.store.idempotency import StoredAnswer
 
 router = APIRouter(prefix="/api/doubts", tags=["doubts"])
@@ -46,7 +46,7 @@ class HeldPage(Shape):
 class ResolveRequest(RequestShape):
     """At least one of `messageIds`, `channelId` and `runId`; several must all fit."""
 
-    action: Action = Field(
+    action: DoubtAction = Field(
         description="resend: again, at the risk of twice. mark_sent: counts as accepted. drop: counts as cancelled. "
         "Evidence that comes later corrects all three."
     )
@@ -56,7 +56,7 @@ class ResolveRequest(RequestShape):
 
 
 class ResolveAnswer(Shape):
-    action: Action
+    action: DoubtAction
     resolved: int
     skipped: int = Field(description="Of messageIds, those that are not held (any more).")
 

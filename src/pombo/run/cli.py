@@ -24,10 +24,10 @@ from pombo.settings import Settings, SettingsError, load_settings
 from pombo.store import accounts, channels, partitions, schema
 from pombo.store.database import Database, connect
 from pombo.store.errors import StoreError
-from pombo.store.held import Action
+from pombo.store.held import DoubtAction
 
 if TYPE_CHECKING:
-    from pombo.run.control import Action as RunAction
+    from pombo.run.control import Action
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 channel_app = typer.Typer(no_args_is_help=True, help="Pages and WhatsApp numbers to send from.")
@@ -370,7 +370,7 @@ def run_cancel(
     _control(run, "cancel", wait, workspace, as_json)
 
 
-def _control(run: int, action: "RunAction", wait: bool, workspace: str, as_json: bool) -> None:
+def _control(run: int, action: "Action", wait: bool, workspace: str, as_json: bool) -> None:
     from pombo.run import control
 
     _with_database(
@@ -435,7 +435,7 @@ def doubts_resend(
     as_json: JsonOption = False,
 ) -> None:
     """Send held messages again, at the risk that somebody gets one twice."""
-    _resolve(Action.RESEND, workspace, channel, run, message, as_json)
+    _resolve(DoubtAction.RESEND, workspace, channel, run, message, as_json)
 
 
 @doubts_app.command("mark-sent")
@@ -447,7 +447,7 @@ def doubts_mark_sent(
     as_json: JsonOption = False,
 ) -> None:
     """Count held messages as sent."""
-    _resolve(Action.MARK_SENT, workspace, channel, run, message, as_json)
+    _resolve(DoubtAction.MARK_SENT, workspace, channel, run, message, as_json)
 
 
 @doubts_app.command("drop")
@@ -459,11 +459,11 @@ def doubts_drop(
     as_json: JsonOption = False,
 ) -> None:
     """Give held messages up: they count as cancelled."""
-    _resolve(Action.DROP, workspace, channel, run, message, as_json)
+    _resolve(DoubtAction.DROP, workspace, channel, run, message, as_json)
 
 
 def _resolve(
-    action: Action, workspace: str, channel: str | None, run: int | None, messages: list[int] | None, as_json: bool
+    action: DoubtAction, workspace: str, channel: str | None, run: int | None, messages: list[int] | None, as_json: bool
 ) -> None:
     from pombo.run import doubts
 
@@ -473,8 +473,13 @@ def _resolve(
         return await doubts.resolve(database, action, wanted)
 
     count = _with_database(_prepare("cli"), resolve)
-    done = {Action.RESEND: "sent again", Action.MARK_SENT: "marked as sent", Action.DROP: "dropped"}[action]
-    typer.echo(json.dumps({"action": action.value, "resolved": count}) if as_json else f"{count} {done}.")
+    words = {
+        DoubtAction.RESEND: "to be sent again",
+        DoubtAction.MARK_SENT: "marked as sent",
+        DoubtAction.DROP: "dropped",
+    }
+    done = f"{count} {words[action]}."
+    typer.echo(json.dumps({"action": action.value, "resolved": count}) if as_json else done)
 
 
 # --- partitions ---------------------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ from pombo.domain.ids import RunId, WorkspaceId
 from pombo.run.errors import CommandFailed
 from pombo.store import accounts, channels, held, runs
 from pombo.store.database import Connection, Database
-from pombo.store.held import Action, HeldMessage, Selection
+from pombo.store.held import DoubtAction, HeldMessage, Selection
 
 _PAGE = 500
 
@@ -35,7 +35,7 @@ async def list_held(database: Database, wanted: Filter) -> list[HeldMessage]:
                 return found
 
 
-async def resolve(database: Database, action: Action, wanted: Filter) -> int:
+async def resolve(database: Database, action: DoubtAction, wanted: Filter) -> int:
     """How many. Raises StoreError, CommandFailed."""
     if wanted.channel is None and wanted.run is None and not wanted.messages:
         raise CommandFailed("Name the messages by --message, --channel or --run; `pombo doubts list` shows them.")

@@ -119,13 +119,13 @@ class Worker:
             attempts=options.attempts,
         )
         self.sender.budget = budget
+        self.resolver = Resolver(options.attempts)
+        self._identities: list[Identity] = []
+        """The present one, last, and former ones of which something is not over yet."""
         self.read_stats = ReaderStats()
         self._reader = Reader(self.read_stats, MessageClass.REPLY, MessageClass.BULK)
         self._reply_reader = Reader(self.read_stats, MessageClass.REPLY, MessageClass.REPLY)
         self._pauses = Acknowledger(self.lanes, self.transport)
-        self.resolver = Resolver(options.attempts)
-        self._identities: list[Identity] = []
-        """The present one, last, and former ones of which something is not over yet."""
         self._payloads: dict[tuple[int, int, str], CompiledPayload] = {}
         self._bell = asyncio.Event()
         self._reply_bell = asyncio.Event()

@@ -74,7 +74,7 @@ WITH looked_at AS MATERIALIZED (
 SELECT d.workspace_id, d.message_id, d.channel_id, d.attempt, d.held, c.doubt_policy, o.id IS NULL AS is_over,
        now() AS now, d.intent_at, d.since, d.ended_at, d.decide_at, e.intent_at AS newest_evidence,
        h.oldest_webhook, h.last_given_up, o.attempt - o.uncounted < $6 AS attempts_left,
-       coalesce(r.state = 'cancelled', false) AS cancelled
+       coalesce(r.state IN ('cancelling', 'cancelled'), false) AS cancelled
 FROM looked_at d
 JOIN heard h USING (workspace_id)
 JOIN channels c ON c.workspace_id = d.workspace_id AND c.id = d.channel_id
@@ -108,7 +108,7 @@ WITH again AS (
 ), gone AS (
     DELETE FROM doubts d USING again a WHERE d.workspace_id = a.workspace_id AND d.message_id = a.id
     RETURNING d.workspace_id, d.message_id, d.channel_id, d.class, d.recipient
-), waits AS (
+), waiting AS (
     INSERT INTO retries (workspace_id, message_id, channel_id, class, recipient) SELECT * FROM gone
     ON CONFLICT DO NOTHING
 ), counted AS (
@@ -117,7 +117,7 @@ WITH again AS (
 ), opened AS (
     INSERT INTO streams (workspace_id, channel_id, run_id, class)
     SELECT DISTINCT workspace_id, channel_id, run_id, -run_id FROM again WHERE run_id <= 0
-    ON CONFLICT DO NOTHING
+    ON CONFLICT (workspace_id, channel_id, run_id) DO UPDATE SET touched_at = now()
 ), rung AS (
     SELECT pg_notify('pombo_due', '') FROM (SELECT count(*) AS n FROM again) c WHERE n > 0
 )

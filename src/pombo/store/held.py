@@ -18,7 +18,7 @@ _DROPPED_TITLE = "Dropped by hand while it was in doubt."
 CHUNK = 1000
 
 
-class Action(StrEnum):
+class DoubtAction(StrEnum):
     RESEND = "resend"
     """Sent again, at the risk of twice."""
     MARK_SENT = "mark_sent"
@@ -85,7 +85,7 @@ async def list_held(
 
 
 async def resolve(
-    connection: Connection, workspace_id: WorkspaceId, action: Action, selection: Selection, after: int = 0
+    connection: Connection, workspace_id: WorkspaceId, action: DoubtAction, selection: Selection, after: int = 0
 ) -> tuple[int, int | None]:
     """Does so to the next `CHUNK` of the selection; how many, and the `after` of the next call, None at the end.
 
@@ -93,12 +93,12 @@ async def resolve(
     """
     rows = await connection.fetch(_LOCK, workspace_id, after, *selection, CHUNK)
     match action:
-        case Action.RESEND:
+        case DoubtAction.RESEND:
             keys = [DoubtKey(workspace_id, row["message_id"], row["attempt"]) for row in rows]
             await doubts.send_again(connection, keys)
-        case Action.MARK_SENT:
+        case DoubtAction.MARK_SENT:
             await _settle(connection, workspace_id, rows, ACCEPTED)
-        case Action.DROP:
+        case DoubtAction.DROP:
             await _settle(connection, workspace_id, rows, CANCELLED, _DROPPED_TITLE)
         case _:
             assert_never(action)

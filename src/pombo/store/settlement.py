@@ -4,10 +4,10 @@ Sending (an answer of Meta's) and ingest (an echo or a status with our send key)
 comes first moves the row and counts it; the other finds it gone and only compares provider ids. Counters come from
 the rows that moved, as insert-only deltas: repeats and races change nothing.
 
-Being accepted is evidence and holds whoever reports it and whatever attempt it names. A failure, or the end of a doubt,
-is taken only for the attempt that the outbox row is at: a later attempt may be under way. Cancelling takes a message
-while it waits, for its first attempt or for another; what is in flight or in doubt ends as it does. The log tells the
-attempts made, and the time of the last one's intent.
+Being accepted is evidence and holds whoever reports it and whatever attempt it names. A failure is taken only for the
+attempt that the outbox row is at: a later attempt may be under way. Cancelling takes a message only while it waits, for
+its first attempt or for another, or in doubt at the very attempt that is named. The log tells the attempts made, and
+the time of the last one's intent.
 """
 
 from collections.abc import Sequence
@@ -17,13 +17,16 @@ from typing import NamedTuple
 from pombo.domain.outcomes import DeliveryState
 from pombo.store.database import Connection
 
-CANCELLED = DeliveryState.CANCELLED.rank
-FAILED = DeliveryState.FAILED.rank
 ACCEPTED = DeliveryState.ACCEPTED.rank
+FAILED = DeliveryState.FAILED.rank
+CANCELLED = DeliveryState.CANCELLED.rank
 
 
 class Settled(NamedTuple):
-    """A message's outcome: accepted with Meta's id, failed with an error, or cancelled (given up, when in doubt)."""
+    """A message's outcome: accepted with Meta's id, failed with an error, or cancelled, at whatever attempt it is.
+
+    One in doubt is cancelled by naming its attempt.
+    """
 
     workspace_id: int
     channel_id: int
@@ -62,8 +65,8 @@ WITH outcome AS (
 ), gone AS (
     DELETE FROM outbox b USING outcome o
     WHERE b.workspace_id = o.workspace_id AND b.id = o.id AND b.channel_id = o.channel_id
-      AND (o.state = 2 AND b.attempt >= o.attempt OR o.state < 2 AND b.attempt = o.attempt AND b.state <> 'r'
-           OR o.state = 0 AND b.state = 'r')
+      AND (o.state = 2 AND b.attempt >= o.attempt OR o.state = 1 AND b.attempt = o.attempt AND b.state <> 'r'
+           OR o.state = 0 AND (b.state = 'r' OR b.state = 'u' AND b.attempt = o.attempt))
     RETURNING b.workspace_id, b.id, b.run_id, b.channel_id, b.recipient, coalesce(b.intent_at, now()) AS intent_at,
               b.attempt, b.state AS was,
               o.state, o.provider_id, o.error_code, o.error_subcode, o.error_title
