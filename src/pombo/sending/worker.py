@@ -77,6 +77,11 @@ class WorkerOptions:
     outcome_linger_s: float = 2.0
 
 
+def worker_name(pid: int) -> str:
+    """What a process of this machine is called in the table of workers."""
+    return f"{socket.gethostname()}:{pid}"
+
+
 class Worker:
     def __init__(
         self,
@@ -92,7 +97,7 @@ class Worker:
         self._box = box
         self._options = options
         self._workspace_id = workspace_id
-        self._name = f"{socket.gethostname()}:{os.getpid()}"
+        self._name = worker_name(os.getpid())
         self.lanes: dict[tuple[int, int], Lane] = {}
         self.saved = asyncio.Event()
         """Set after each batch of outcomes, for whoever waits for figures to change; they clear it."""
