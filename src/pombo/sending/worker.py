@@ -485,7 +485,7 @@ class Worker:
             self.ring()
 
     async def _keep_order(self, connection: Connection) -> None:
-        """Lets pass what waits behind a message that somebody else has settled, or that has been in doubt for long."""
+        """Lets pass what waits behind a message that was settled by others, was paused, or has long been in doubt."""
         now = self._clock()
         suspects: dict[int, Lane] = {}
         for lane in self.lanes.values():
@@ -499,7 +499,7 @@ class Worker:
             away = lane.away.get(id)
             if away is None or (state := found.get(id)) == "s":
                 continue
-            if state is None or (state == "u" and away.until is not None and away.until <= now):
+            if state in (None, "p") or (state == "u" and away.until is not None and away.until <= now):
                 lane.let_pass([id])
             elif state == "r" and away.until is not None:
                 # It is to be sent again after all.

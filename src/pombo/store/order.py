@@ -54,10 +54,13 @@ async def attempted(connection: Connection, worker_id: int, keys: Collection[tup
 
 
 async def states(connection: Connection, messages: Collection[tuple[int, int]]) -> dict[int, str]:
-    """The outbox state of those of these messages (workspace, message) that are still in it."""
+    """The outbox state of those of these messages (workspace, message) that are still in it; `p` for what is paused."""
     rows = await connection.fetch(
-        """SELECT o.id, o.state::text FROM unnest($1::bigint[], $2::bigint[]) AS m (workspace_id, id)
-           JOIN outbox o ON o.workspace_id = m.workspace_id AND o.id = m.id""",
+        """SELECT o.id, CASE WHEN o.state = 'r' AND s.state = 'paused' THEN 'p' ELSE o.state::text END
+           FROM unnest($1::bigint[], $2::bigint[]) AS m (workspace_id, id)
+           JOIN outbox o ON o.workspace_id = m.workspace_id AND o.id = m.id
+           LEFT JOIN streams s
+               ON s.workspace_id = o.workspace_id AND s.channel_id = o.channel_id AND s.run_id = o.run_id""",
         [message[0] for message in messages],
         [message[1] for message in messages],
     )
