@@ -24,6 +24,7 @@ class Child:
         self._process = process
         self._title = title
         self._errors = errors
+        self._said: asyncio.Queue[bytes] = asyncio.Queue()
         self.pid = process.pid
 
     def processes(self) -> set[int]:
@@ -36,12 +37,18 @@ class Child:
         assert self._process.stdin
         self._process.stdin.write(json.dumps(document).encode() + b"\n")
 
+    async def listen(self) -> None:
+        """Takes what the process says off its pipe, so that it never waits for a listener."""
+        assert self._process.stdout
+        while line := await self._process.stdout.readline():
+            self._said.put_nowait(line)
+        self._said.put_nowait(b"")
+
     async def hear(self, name: str, timeout_s: float) -> Any:
         """The value of `name` in the next document that has it. Raises ChildFailed."""
-        assert self._process.stdout
         try:
             async with asyncio.timeout(timeout_s):
-                while line := await self._process.stdout.readline():
+                while line := await self._said.get():
                     document = json.loads(line)
                     if name in document:
                         return document[name]
@@ -89,7 +96,10 @@ async def child(
             stderr=errors,
         )
         started = Child(process, title, errors)
+        listening = asyncio.create_task(started.listen()) if talks else None
         try:
             yield started
         finally:
             await started.end()
+            if listening:
+                await listening

@@ -133,7 +133,7 @@ def _under_snapshot(place: Place, options: argparse.Namespace) -> dict[str, Any]
     print(
         f"{figures['sent']:,} messages sent under a snapshot of {figures['seconds']:.0f} s ({figures['rate']:,.0f}/s): "
         f"a read took {figures['begin_ms']:.1f} ms at first, {figures['end_ms']:.1f} ms at last, "
-        f"{figures['most_ms']:.1f} ms at most",
+        f"{figures['most_ms']:.1f} ms at most; at last {figures['share_at_last']:.1%} of the time went into reading",
         flush=True,
     )
     return figures
@@ -166,6 +166,7 @@ async def _send_under_snapshot(url: str, server_url: str, seconds: float, rate: 
         "begin_ms": spans[0],
         "end_ms": spans[-1],
         "most_ms": max(spans),
+        "share_at_last": (looks[-1][2] - looks[-1 - span][2]) / (span * _LOOK_S) if len(looks) > span else 0.0,
         "spans_ms": spans,
     }
 

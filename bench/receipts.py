@@ -52,10 +52,11 @@ class Poster:
     def __init__(self, receipts: Receipts) -> None:
         self._receipts = receipts
         self._stages: list[deque[_Accepted]] = [deque() for _ in STAGES]
-        self._bodies: asyncio.Queue[tuple[bytes, int]] = asyncio.Queue()
+        self.bodies: asyncio.Queue[tuple[bytes, int]] = asyncio.Queue()
+        """Webhooks to be posted, each with how many statuses it holds."""
         self._owed = self._posted = self._refused = 0
 
-    def accepted(self, request: bytes, n: int, answer: bytes) -> None:
+    def accepted(self, request: bytes, answer: bytes) -> None:
         # /v26.0/<number>/messages
         channel = request.split(b"/", 3)[2]
         provider_id = answer[answer.rindex(b'"id":"') + 6 : answer.rindex(b'"')]
@@ -75,9 +76,10 @@ class Poster:
                 tasks.create_task(self._post())
             while True:
                 await asyncio.sleep(_TICK_S)
-                self._collect()
+                self.collect()
 
-    def _collect(self) -> None:
+    def collect(self) -> None:
+        """Makes webhooks of what is due."""
         now = time.monotonic()
         timestamp = int(time.time())
         due: dict[bytes, list[bytes]] = {}
@@ -88,13 +90,13 @@ class Poster:
         for channel, statuses in due.items():
             for first in range(0, len(statuses), _A_POST):
                 some = statuses[first : first + _A_POST]
-                self._bodies.put_nowait((_WEBHOOK % (channel, b",".join(some)), len(some)))
+                self.bodies.put_nowait((_WEBHOOK % (channel, b",".join(some)), len(some)))
 
     async def _post(self) -> None:
         secret, path = self._receipts.app_secret.encode(), self._receipts.path.encode()
         connection: _Connection | None = None
         while True:
-            body, count = await self._bodies.get()
+            body, count = await self.bodies.get()
             request = _POST % (path, sign(secret, body).encode(), len(body), body)
             try:
                 if connection is None or connection.closed:

@@ -15,7 +15,7 @@ from typing import Any
 
 import uvloop
 
-from bench import answer, pombo_processes, setup
+from bench import answer, pombo_processes
 from bench.answer import Answerer
 from bench.place import ANSWER_PORT, RECEIVER_PORT, Place, open_place, settle_down
 from bench.results import machine
@@ -46,7 +46,6 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def main(options: argparse.Namespace) -> dict[str, Any]:
-    setup.ensure_programs()
     with open_place() as place:
         results = [_case(place, latency_ms, options) for latency_ms in options.latency_ms]
     return {"machine": machine(), "waiting": options.waiting, "replies_per_s": options.replies, "results": results}

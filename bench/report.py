@@ -7,7 +7,7 @@ from bench.results import render, table
 
 def write() -> list[str]:
     """The names of the sections that were rewritten."""
-    return render({"rivals": _rivals, "sending": _sending, "steady": _steady, "reply": _reply, "reading": _reading})
+    return render({"rivals": rivals, "sending": _sending, "steady": _steady, "reply": _reply, "reading": _reading})
 
 
 def _sending(document: dict[str, Any]) -> str:
@@ -29,7 +29,7 @@ def _sending(document: dict[str, Any]) -> str:
     return table(head, rows)
 
 
-def _rivals(document: dict[str, Any]) -> str:
+def rivals(document: dict[str, Any]) -> str:
     options = document["options"]
     about = (
         f"{options['messages']:,} messages a run over {options['channels']} channels, {options['connections']} "
@@ -144,7 +144,8 @@ def _reading(document: dict[str, Any]) -> str:
         text += (
             f"\n\nUnder a snapshot held open for {snapshot['seconds']:.0f} s, while {snapshot['sent']:,} messages were "
             f"sent at {snapshot['rate']:,.0f}/s: {_ms(snapshot['begin_ms'])} a read at first, "
-            f"{_ms(snapshot['end_ms'])} at last, {_ms(snapshot['most_ms'])} in the slowest ten seconds."
+            f"{_ms(snapshot['end_ms'])} at last, {_ms(snapshot['most_ms'])} in the slowest ten seconds. At last "
+            f"{snapshot['share_at_last']:.1%} of the time went into reading."
         )
     return text
 

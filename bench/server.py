@@ -34,18 +34,15 @@ class _Server:
         self.times = array("d", bytes(8 * len(serving.watched)))
         self.answered = 0
         self.poster = Poster(serving.receipts) if serving.receipts else None
-        self._looks = bool(serving.watched or serving.receipts)
 
     def answer(self, request: bytes) -> bytes:
         self.answered += 1
         id = b"%032d" % self.answered
         body = self.wire.answer % id
-        if self._looks:
-            n = self.wire.number(request)
-            if n in self.watched:
-                self.times[n - self.watched.start] = time.monotonic()
-            if self.poster:
-                self.poster.accepted(request, n, body)
+        if self.watched and (n := self.wire.number(request)) in self.watched:
+            self.times[n - self.watched.start] = time.monotonic()
+        if self.poster:
+            self.poster.accepted(request, body)
         return _HEAD % len(body) + body
 
     def report(self, target: bytes) -> bytes:

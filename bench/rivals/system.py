@@ -1,6 +1,6 @@
 """What a measured system is to the runner: prepared with messages, started, asked when all is stored."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Protocol
@@ -37,7 +37,7 @@ class Running(Protocol):
         """More messages, due now, by the system's own call for many."""
 
     async def all_stored(self) -> None:
-        """Returns when `total` outcomes are in the delivery log. Raises ChildFailed or TimeoutError."""
+        """Called when all is enqueued; returns when it is in the delivery log. Raises ChildFailed or TimeoutError."""
 
     async def all_applied(self) -> int:
         """Called when all receipts were posted and answered; how many messages are `read` when all is applied."""
@@ -57,6 +57,3 @@ class System:
     """Where its receiver takes webhooks."""
     installs: Callable[[], None]
     """Raises SetupError."""
-
-
-RunningContext = AsyncIterator[Running]

@@ -12,10 +12,10 @@ const log = new DeliveryLog();
 const preset = {
   worker: {
     concurrentJobs: work.connections,
-    // "One more than concurrency".
-    localQueue: { size: work.connections + 1 },
-    completeJobBatchDelay: 0,
-    failJobBatchDelay: 0,
+    // "One more than concurrency" is the documented start; twice of it lets it fetch while all are busy.
+    localQueue: { size: 2 * work.connections },
+    completeJobBatchDelay: 250,
+    failJobBatchDelay: 250,
     // Its lines for each job would be measured too.
     logger: new Logger(() => (level, message) => level === "error" && console.error(message)),
   },

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import os
 
 import aiohttp
 import asyncpg
@@ -13,9 +12,9 @@ from pgqueuer import PgQueuer
 from pgqueuer.models import Context, Job
 from work import HEADERS, WORK, body, target
 
-# As many jobs as connections; a batch may be half of that at most, says pgqueuer.
+# As many jobs as connections, fetched by 50: of 25 to 500 the fastest here. A batch may be half of the jobs at most.
 _TASKS = WORK["connections"]
-_BATCH = int(os.environ.get("BENCH_BATCH", _TASKS // 2))
+_BATCH = min(50, _TASKS // 2)
 
 
 async def main() -> None:
