@@ -1,6 +1,6 @@
 """`reading`: how long reading ahead takes: by how many rows wait, past paused rows, under an old snapshot.
 
-Reads are `store.outbox.read_ahead`, for all channels at once and 10,000 rows in all, as the worker's reader does: on
+Reads are `store.outbox.read_ahead`, for all channels at once and as many rows, as the worker's reader does: on
 from where the last one ended, and now and then from the beginning. Under the snapshot it is the worker's own reads,
 as it counts them.
 """
@@ -23,9 +23,11 @@ from bench.results import machine
 from bench.seeding import Seeded, add_run, enqueue, open_stream, seed
 from bench.wire import WIRES
 from pombo.domain.channels import ChannelKind
+from pombo.domain.classes import MessageClass
+from pombo.run.lifecycle import spare_the_collector
 from pombo.sending.reader import PASS_S, ROWS_A_READ
 from pombo.store import outbox
-from pombo.store.database import Database
+from pombo.store.database import Connection, Database
 from pombo.store.outbox import BEGINNING, Reading
 
 _WIRE = WIRES[ChannelKind.MESSENGER]
@@ -57,6 +59,7 @@ def main(options: argparse.Namespace) -> dict[str, Any]:
 
 async def _waiting(url: str, rows: int, paused: int) -> dict[str, Any]:
     """Reads of one run's rows; those of a paused one lie between them in time and on disk."""
+    spare_the_collector()
     async with Database.open(url, "pombo bench") as database:
         seeded = await seed(database, _WIRE, _CHANNELS, rows // 2)
         if paused:
@@ -66,15 +69,16 @@ async def _waiting(url: str, rows: int, paused: int) -> dict[str, Any]:
             await open_stream(connection, seeded)
         await settle_down(url)
         async with database.borrow() as connection:
-            first = [await _read(connection, seeded, None) for _ in range(5)]
+            beginning: Cursors = [BEGINNING] * _CHANNELS
+            first = [(await _read(connection, seeded, beginning))[0] for _ in range(5)]
             following = await _read_on(connection, seeded)
     figures = {
         "rows": rows,
         "paused": paused,
-        "from_beginning_ms": median(took for took, _ in first),
+        "from_beginning_ms": median(first),
         "on_ms": median(took for took, _ in following),
         "on_most_ms": max(took for took, _ in following),
-        "rows_a_read": median(len(found) for _, found in following),
+        "rows_a_read": median(count for _, count in following),
     }
     print(
         f"{rows:>10,} waiting, {paused:>7,} paused: {figures['rows_a_read']:,.0f} rows in {figures['on_ms']:.1f} ms "
@@ -96,20 +100,23 @@ Rows = Sequence[Any]
 Cursors = list[tuple[Any, int]]
 
 
-async def _read(connection: asyncpg.Connection, seeded: Seeded, cursors: Cursors | None) -> tuple[float, Rows]:
+async def _read(connection: Connection, seeded: Seeded, cursors: Cursors) -> tuple[float, Rows]:
     """Milliseconds and rows of one read."""
     limit = ROWS_A_READ // len(seeded.channel_ids)
     readings = [
-        Reading(seeded.workspace_id, channel_id, seeded.run_id, *(cursors[i] if cursors else BEGINNING), limit)
-        for i, channel_id in enumerate(seeded.channel_ids)
+        Reading(seeded.workspace_id, channel_id, seeded.run_id, due_at, id, limit)
+        for channel_id, (due_at, id) in zip(seeded.channel_ids, cursors, strict=True)
     ]
     began = time.perf_counter()
     rows = await outbox.read_ahead(connection, readings)
     return (time.perf_counter() - began) * 1000, rows
 
 
-async def _read_on(connection: asyncpg.Connection, seeded: Seeded) -> list[tuple[float, Rows]]:
-    """Each read begins where the one before ended; at the end of what waits, from the beginning again."""
+async def _read_on(connection: Connection, seeded: Seeded) -> list[tuple[float, int]]:
+    """Milliseconds and number of rows of each.
+
+    A read begins where the one before ended, and at the end of what waits from the beginning again.
+    """
     cursors: Cursors = [BEGINNING] * len(seeded.channel_ids)
     reads = []
     for _ in range(_READS):
@@ -117,7 +124,7 @@ async def _read_on(connection: asyncpg.Connection, seeded: Seeded) -> list[tuple
         if not rows:
             cursors = [BEGINNING] * len(seeded.channel_ids)
             continue
-        reads.append((took, rows))
+        reads.append((took, len(rows)))
         for number, due_at, id, *_ in rows:
             cursors[number - 1] = (due_at, id)
     return reads
@@ -145,7 +152,7 @@ async def _send_under_snapshot(url: str, server_url: str, seconds: float, rate: 
         seeded = await seed(database, _WIRE, _CHANNELS, messages, rate=rate / _CHANNELS)
     await settle_down(url)
     connection = await pombo_processes.connect(url)
-    looks: list[tuple[int, int, float]] = []
+    looks: list[tuple[int, float]] = []
     async with pombo_processes.worker(url, server_url), _snapshot(url):
         await pombo_processes.all_leased(connection)
         await open_stream(connection, seeded)
@@ -156,8 +163,8 @@ async def _send_under_snapshot(url: str, server_url: str, seconds: float, rate: 
         took = time.perf_counter() - began
     sent = await connection.fetchval("SELECT count(*) FROM deliveries")
     await connection.close()
-    # A pass from the beginning, which wades through what is dead, happens every PASS_S: each span holds some.
-    span = max(1, round(PASS_S / _LOOK_S))
+    # A pass from the beginning, which wades through what is dead, happens every PASS_S seconds: each span holds some.
+    span = max(1, round(PASS_S[MessageClass.BULK] / _LOOK_S))
     spans = [_mean_ms(looks[i], looks[i + span]) for i in range(0, len(looks) - span, span)] or [0.0]
     return {
         "seconds": took,
@@ -166,7 +173,7 @@ async def _send_under_snapshot(url: str, server_url: str, seconds: float, rate: 
         "begin_ms": spans[0],
         "end_ms": spans[-1],
         "most_ms": max(spans),
-        "share_at_last": (looks[-1][2] - looks[-1 - span][2]) / (span * _LOOK_S) if len(looks) > span else 0.0,
+        "share_at_last": (looks[-1][1] - looks[-1 - span][1]) / (span * _LOOK_S) if len(looks) > span else 0.0,
         "spans_ms": spans,
     }
 
@@ -183,13 +190,13 @@ async def _snapshot(url: str) -> AsyncIterator[None]:
         await connection.close()
 
 
-async def _published(connection: asyncpg.Connection) -> tuple[int, int, float]:
-    """Reads, rows and seconds of reading since the worker's start."""
+async def _published(connection: asyncpg.Connection) -> tuple[int, float]:
+    """Reads and seconds of reading since the worker's start."""
     stats = await connection.fetchval("SELECT stats FROM worker_stats ORDER BY updated_at DESC LIMIT 1")
     performance = json.loads(stats)["performance"] if stats else {}
-    return tuple(performance.get(f"read_ahead_{name}", 0) for name in ("reads", "rows", "seconds"))  # type: ignore[return-value]
+    return performance.get("read_ahead_reads", 0), performance.get("read_ahead_seconds", 0.0)
 
 
-def _mean_ms(before: tuple[int, int, float], after: tuple[int, int, float]) -> float:
+def _mean_ms(before: tuple[int, float], after: tuple[int, float]) -> float:
     """Of a read between two looks."""
-    return (after[2] - before[2]) * 1000 / max(1, after[0] - before[0])
+    return (after[1] - before[1]) * 1000 / max(1, after[0] - before[0])

@@ -32,7 +32,7 @@ _CONNECTIONS = 8
 _END_S = 30.0
 _POST = (
     b"POST /api/send-message HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer %b\r\n"
-    b"Content-Type: application/json\r\nIdempotency-Key: reply-%d\r\nContent-Length: %d\r\n\r\n%b"
+    b"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n%b"
 )
 
 
@@ -110,7 +110,7 @@ async def _post_replies(seeded: Seeded, wire: Wire, count: int, rate: float) -> 
         body = json.dumps(document).encode()
         posted[n] = time.monotonic()
         reader, writer = await free.get()
-        writer.write(_POST % (seeded.api_key.encode(), n, len(body), body))
+        writer.write(_POST % (seeded.api_key.encode(), len(body), body))
         head = await reader.readuntil(b"\r\n\r\n")
         length = int(head.lower().split(b"content-length:", 1)[1].split(b"\r\n", 1)[0])
         answer = await reader.readexactly(length)

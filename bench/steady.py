@@ -75,6 +75,7 @@ async def _measure(place: Place, url: str, server_url: str, options: argparse.Na
         seeded.channel_ids,
     )
     await connection.close()
+    assert row is not None
     total = int(row["total"])
     return {
         "wanted": options.channels * options.rate,

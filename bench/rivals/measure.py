@@ -48,7 +48,8 @@ class Run:
     """Receipts that the receiver did not answer with 200."""
 
 
-async def full(place: Place, system: System, case: Case, messages: int, *, with_receipts: bool) -> Run:
+async def full(system: System, place: Place, case: Case, messages: int, with_receipts: bool) -> Run:
+    """Raises what the system failed with."""
     with ExitStack() as stack:
         ours = None
         if with_receipts:
@@ -90,12 +91,13 @@ async def _all_posted(ours: answer.Answerer, messages: int) -> dict[str, Any]:
             await asyncio.sleep(0.05)
 
 
-async def paced(place: Place, system: System, case: Case, rate: float, seconds: float) -> list[float]:
-    """Seconds from due to answered of each message, ascending; messages become due at `rate` for so many seconds.
+async def paced(system: System, place: Place, case: Case, rates: dict[str, float], seconds: float) -> list[float]:
+    """Seconds from due to answered of each message, ascending; messages become due at the system's rate of `rates`.
 
     They are due when the system is told to enqueue them, which it does by its own call for many; what it answers with
     is of the same server for all.
     """
+    rate = rates[system.name]
     messages = int(rate * seconds)
     serving = Serving(_WIRE.kind, ANSWER_PORT, case.latency_s, watched=range(messages))
     with answer.ours(serving) as ours:

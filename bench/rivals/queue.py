@@ -74,10 +74,12 @@ class _Rival:
 
     async def all_applied(self) -> int:
         """The receiver has answered them all, so it has applied what it could."""
-        return await self._connection.fetchval("SELECT count(*) FROM delivery_log WHERE rank = $1", log.READ)
+        count: int = await self._connection.fetchval("SELECT count(*) FROM delivery_log WHERE rank = $1", log.READ)
+        return count
 
     async def accepted(self) -> int:
-        return await self._connection.fetchval("SELECT count(*) FROM delivery_log")
+        count: int = await self._connection.fetchval("SELECT count(*) FROM delivery_log")
+        return count
 
 
 @asynccontextmanager

@@ -7,6 +7,7 @@ import argparse
 import traceback
 from collections.abc import Callable, Coroutine
 from dataclasses import asdict
+from functools import partial
 from statistics import median
 from typing import Any, TypeVar
 
@@ -45,39 +46,35 @@ def main(options: argparse.Namespace) -> dict[str, Any]:
     systems = [SYSTEMS[name] for name in options.systems]
     for system in systems:
         system.installs()
-    cases = [Case(ms / 1000, options.channels, options.connections, options.processes) for ms in options.latency_ms]
-    document: dict[str, Any] = {"machine": machine(), "options": _plain(options), "cases": []}
+    cases: list[dict[str, Any]] = []
     with open_place() as place:
-        for case in cases:
-            ceilings = [_ceiling(place, case)]
-            for receipts in options.receipts:
-                runs = _in_turn(
-                    systems,
-                    options.rounds,
-                    f"{case.latency_s * 1000:.0f} ms, {receipts} receipts",
-                    lambda system, case=case, receipts=receipts: measure.full(
-                        place, system, case, options.messages, with_receipts=bool(receipts)
-                    ),
-                    _say,
-                )
-                document["cases"].append(_full_case(case, receipts, runs))
-            ceilings.append(_ceiling(place, case))
-            rates = _rates(document, case)
-            for entry in document["cases"]:
-                if entry["latency_s"] == case.latency_s:
-                    entry["ceilings"] = ceilings
-            if options.paced_seconds:
-                delays = _in_turn(
-                    [system for system in systems if system.name in rates],
-                    options.rounds,
-                    f"{case.latency_s * 1000:.0f} ms, paced",
-                    lambda system, case=case, rates=rates: measure.paced(
-                        place, system, case, rates[system.name] * options.pace, options.paced_seconds
-                    ),
-                    lambda run: f"p50 {_at(run, 0.5):>8.1f} ms, p99 {_at(run, 0.99):>8.1f} ms",
-                )
-                document["cases"].append(_paced_case(case, rates, options.pace, delays))
-    return document
+        for ms in options.latency_ms:
+            case = Case(ms / 1000, options.channels, options.connections, options.processes)
+            cases += _case(place, systems, case, options)
+    return {"machine": machine(), "options": _plain(options), "cases": cases}
+
+
+def _case(place: Place, systems: list[System], case: Case, options: argparse.Namespace) -> list[dict[str, Any]]:
+    """All that is measured at one latency."""
+    title = f"{case.latency_s * 1000:.0f} ms"
+    ceilings = [_ceiling(place, case)]
+    entries = []
+    for receipts in options.receipts:
+        run = partial(measure.full, place=place, case=case, messages=options.messages, with_receipts=bool(receipts))
+        runs = _in_turn(systems, options.rounds, f"{title}, {receipts} receipts", run, _say)
+        entries.append(_full_entry(case, receipts, runs))
+    ceilings.append(_ceiling(place, case))
+    for entry in entries:
+        entry["ceilings"] = ceilings
+    if options.paced_seconds:
+        # Of what was measured without receipts, if it was.
+        measured = entries[options.receipts.index(min(options.receipts))]["systems"]
+        rates = {name: system["rate"] * options.pace for name, system in measured.items() if "rate" in system}
+        able = [system for system in systems if system.name in rates]
+        pace = partial(measure.paced, place=place, case=case, rates=rates, seconds=options.paced_seconds)
+        delays = _in_turn(able, options.rounds, f"{title}, paced", pace, _say_delays)
+        entries.append(_paced_entry(case, rates, delays))
+    return entries
 
 
 def _in_turn(
@@ -92,17 +89,17 @@ def _in_turn(
     for _ in range(rounds):
         for system in systems:
             try:
-                result: T | str = uvloop.run(run(system))
+                result = uvloop.run(run(system))
             except Exception as error:
-                result = f"{type(error).__name__}: {error}"
+                results[system.name].append(f"{type(error).__name__}: {error}")
                 print(f"{title:<22} {system.name:<16} failed\n{traceback.format_exc(limit=-2)}", flush=True)
             else:
+                results[system.name].append(result)
                 print(f"{title:<22} {system.name:<16} {say(result)}", flush=True)
-            results[system.name].append(result)
     return results
 
 
-def _full_case(case: Case, receipts: int, runs: dict[str, list[measure.Run | str]]) -> dict[str, Any]:
+def _full_entry(case: Case, receipts: int, runs: dict[str, list[measure.Run | str]]) -> dict[str, Any]:
     systems: dict[str, Any] = {}
     for name, all_of_it in runs.items():
         good = [run for run in all_of_it if isinstance(run, measure.Run)]
@@ -122,13 +119,11 @@ def _full_case(case: Case, receipts: int, runs: dict[str, list[measure.Run | str
     return {"kind": "full", "receipts": receipts, **asdict(case), "systems": systems}
 
 
-def _paced_case(
-    case: Case, rates: dict[str, float], pace: float, delays: dict[str, list[list[float] | str]]
-) -> dict[str, Any]:
+def _paced_entry(case: Case, rates: dict[str, float], delays: dict[str, list[list[float] | str]]) -> dict[str, Any]:
     systems: dict[str, Any] = {}
     for name, all_of_it in delays.items():
         good = [run for run in all_of_it if not isinstance(run, str)]
-        systems[name] = {"rate": rates[name] * pace, "failures": [run for run in all_of_it if isinstance(run, str)]}
+        systems[name] = {"rate": rates[name], "failures": [run for run in all_of_it if isinstance(run, str)]}
         if good:
             systems[name] |= {
                 "runs": [{"p50_ms": _at(run, 0.5), "p99_ms": _at(run, 0.99), "max_ms": run[-1] * 1000} for run in good],
@@ -136,13 +131,6 @@ def _paced_case(
                 "p99_ms": median(_at(run, 0.99) for run in good),
             }
     return {"kind": "paced", **asdict(case), "systems": systems}
-
-
-def _rates(document: dict[str, Any], case: Case) -> dict[str, float]:
-    """Messages/s of each system at this latency, without receipts if that was measured."""
-    of_case = [entry for entry in document["cases"] if entry["latency_s"] == case.latency_s]
-    entry = min(of_case, key=lambda entry: entry["receipts"])
-    return {name: system["rate"] for name, system in entry["systems"].items() if "rate" in system}
 
 
 def _ceiling(place: Place, case: Case) -> float:
@@ -160,6 +148,10 @@ def _say(run: measure.Run) -> str:
     cpu = " + ".join(f"{part} {ms:.0f}" for part, ms in sorted(run.cpu_ms_per_1000.items(), reverse=True))
     receipts = f", {run.read / run.messages:.1%} read" if run.read else ""
     return f"{run.messages / run.seconds:>9,.0f} messages/s, CPU ms per 1,000 {cpu}{receipts}"
+
+
+def _say_delays(delays: list[float]) -> str:
+    return f"p50 {_at(delays, 0.5):>8.1f} ms, p99 {_at(delays, 0.99):>8.1f} ms"
 
 
 def _plain(options: argparse.Namespace) -> dict[str, Any]:

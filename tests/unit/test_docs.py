@@ -218,8 +218,11 @@ def test_every_document_is_reached_from_the_readme() -> None:
 
 @pytest.mark.parametrize(
     "file",
-    [*PAGES, *(ROOT / name for name in (".env.example", "Makefile", "pyproject.toml", "constraints.txt", ".ci/run")),
-     *(ROOT / "bench" / "rivals").glob("*/[!.]*.*")],
+    [
+        *PAGES,
+        *(ROOT / name for name in (".env.example", "Makefile", "pyproject.toml", "constraints.txt", ".ci/run")),
+        *(ROOT / "bench" / "rivals").glob("*/[!.]*.*"),
+    ],
     ids=relative,
 )
 def test_no_file_names_an_index_of_packages_or_a_directory_of_one_machine(file: Path) -> None:
