@@ -9,6 +9,7 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from pombo.domain.classes import MessageClass
 from pombo.domain.outcomes import SendError
 from pombo.sending.lane import Lane
 from pombo.sending.outgoing import Outgoing
@@ -136,7 +137,9 @@ class OutcomeWriter:
         self.stats.unsaved += 1
         if not self._rung.is_set():
             self._rung.set()
-        if len(self._waiting.messages) >= self._batch_size:
+        if (
+            len(self._waiting.messages) >= self._batch_size or message.stream.message_class is MessageClass.REPLY
+        ):  # somebody watches what becomes of a reply
             self._full.set()
 
     async def run(self) -> None:
