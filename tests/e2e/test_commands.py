@@ -170,6 +170,7 @@ def test_a_run_is_paused_resumed_and_cancelled_and_everything_is_held_by_one_com
     run = str(sent["runId"])
     assert command("run", "pause", run, "--wait")["status"] == "paused"
     assert command("panic", "--wait")["state"] == "halted"
+    assert "held: `pombo panic --release" in pombo.run("doctor", status=1, output="stdout")
     assert command("run", "resume", run)["status"] in ("pending", "processing")
     assert command("panic", "--release")["state"] == "released"
 
