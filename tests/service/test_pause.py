@@ -138,6 +138,8 @@ async def working(place: Place, workers: int = 1) -> AsyncIterator[list[Worker]]
 
 
 async def test_once_a_run_is_paused_not_one_more_is_sent_and_resuming_sends_the_rest(place: Place) -> None:
+    # Slow answers: all sockets are busy, and what was taken waits armed for the next that is free.
+    await place.sandbox.configure(latency_ms=250.0)
     run = await place.run(400)
     async with working(place):
         await place.until_sent(40)
@@ -145,6 +147,7 @@ async def test_once_a_run_is_paused_not_one_more_is_sent_and_resuming_sends_the_
         await place.until_state(run, "paused")
         sent = (await place.ledger())["accepted"]
         await place.until(place.nothing_in_flight)
+        await place.sandbox.configure(latency_ms=0.0)
         # Another run goes through the same channels meanwhile, from beginning to end.
         other = await place.run(40, first=20_000)
         await place.until_state(other, "completed")
