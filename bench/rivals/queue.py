@@ -26,7 +26,8 @@ from pombo.domain.channels import ChannelKind
 
 _WIRE = WIRES[ChannelKind.WHATSAPP]
 _START_S = 30.0
-_TIMEOUT_S = 600.0
+# Between two things that a process says.
+_TIMEOUT_S = 120.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +61,8 @@ class _Rival:
     async def all_stored(self) -> None:
         async def count(worker: Child) -> None:
             while True:
-                self._stored += await worker.hear("stored", _TIMEOUT_S)
+                stored = await worker.hear("stored", _TIMEOUT_S)
+                self._stored += stored
                 if self._stored >= self._work.total:
                     return
 
