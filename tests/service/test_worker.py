@@ -266,7 +266,19 @@ async def test_no_window_shows_more_than_the_rate_and_one_burst(setting: Setting
     assert (await settled(setting, run, 150))["accepted"] == 150
     for window_ms in (100, 300, 1000):
         peak = await setting.sandbox.peak(setting.page, window_ms)
-        # Tokens are taken before the intent is stored, so what leaves late may meet the next burst.
+        # One more burst, for what the machine's own hiccups bring together between our write and Meta's clock.
+        assert peak["accepted"] <= 100 * window_ms / 1000 + 2 * 10 + 1
+
+
+async def test_a_change_of_owner_in_the_middle_shows_no_more_than_the_rate_either(setting: Setting) -> None:
+    await add_channel(setting.database, setting.box, setting.workspace, setting.page, rate=100.0)
+    run = await setting.run(200)
+    for accepted in (60, 120, 200):
+        async with working(setting.database, setting.box, setting.options) as worker:
+            await until(worker, setting.database, run, lambda f, least=accepted: f.get("accepted", 0) >= least)
+    for window_ms in (100, 300, 1000):
+        peak = await setting.sandbox.peak(setting.page, window_ms)
+        # One more burst, for what the machine's own hiccups bring together between our write and Meta's clock.
         assert peak["accepted"] <= 100 * window_ms / 1000 + 2 * 10 + 1
 
 

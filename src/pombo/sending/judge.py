@@ -131,7 +131,7 @@ class Judge:
             # One step per pause, not one per answer of the messages that were in flight together.
             lane.throttled += 1
             if lane.adaptive.refused(now, f"Meta refused for being too fast ({error.code})"):
-                lane.pacer.set_rate(lane.adaptive.current, now)
+                lane.set_rate(lane.adaptive.current, now)
                 log.info(
                     "rate_lowered", channel=lane.channel.id, rate=lane.adaptive.current, reason=lane.adaptive.reason
                 )
@@ -144,7 +144,7 @@ class Judge:
             return
         now = self._clock()
         if lane.adaptive.usage(percent, now):
-            lane.pacer.set_rate(lane.adaptive.current, now)
+            lane.set_rate(lane.adaptive.current, now)
             log.info("rate_lowered", channel=lane.channel.id, rate=lane.adaptive.current, reason=lane.adaptive.reason)
 
     def _breaker_failure(self, lane: Lane, error: SendError) -> None:

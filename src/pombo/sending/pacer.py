@@ -14,13 +14,13 @@ class TokenBucket:
     reply leaves a token in the bucket (`reserve`), so that a reply need not wait for the next.
     """
 
-    __slots__ = ("_at", "_tokens", "burst", "rate")
+    __slots__ = ("_at", "_tokens", "burst", "rate", "started")
 
     def __init__(self, rate: float, now: float) -> None:
         self.rate = rate
         self.burst = max(LEAST_BURST, rate * BURST_S)
         self._tokens = 0.0
-        self._at = now
+        self._at = self.started = now
 
     def set_rate(self, rate: float, now: float) -> None:
         self._refill(now)

@@ -37,7 +37,7 @@ async def tend_lanes(connection: Connection, lanes: Iterable[Lane], now: float) 
     learned = []
     for lane in lanes:
         if lane.adaptive.quiet(now):
-            lane.pacer.set_rate(lane.adaptive.current, now)
+            lane.set_rate(lane.adaptive.current, now)
             if lane.adaptive.learned is None:
                 log.info("rate_restored", channel=lane.channel.id, rate=lane.adaptive.current)
         if lane.learned != (rate := lane.adaptive.learned):

@@ -386,7 +386,7 @@ class Worker:
                 lane.head, stopped = head or lane.head, stopped or head is None
             if channel.rate_per_second != lane.adaptive.maximum:
                 lane.adaptive.set_maximum(channel.rate_per_second)
-                lane.pacer.set_rate(lane.adaptive.current, self._clock())
+                lane.set_rate(lane.adaptive.current, self._clock())
             if not stopped:
                 lane.breaker.reset()
             lane.stopped, lane.channel = stopped, channel
