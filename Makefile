@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 PYTEST_WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test chaos lint types contracts check format bench bench-setup bench-rivals \
+.PHONY: help setup demo test chaos model lint types contracts check format bench bench-setup bench-rivals \
 	bench-reading bench-report lock clean
 
 help: ## Show this list
@@ -30,6 +30,9 @@ test: setup ## Run all tests (about two minutes, nothing needs to be installed o
 
 chaos: setup ## Stop and start at 20 moments while sending (several minutes; POMBO_SEED chooses the moments)
 	@POMBO_STOPS=20 $(BIN)/python -m pytest tests/e2e/test_stop_and_start.py
+
+model: setup ## Live through 10,000 histories of the lease and send protocol (about ten minutes)
+	@POMBO_MODEL_RUNS=10000 $(BIN)/python -m pytest -n $(PYTEST_WORKERS) tests/unit/test_protocol_model.py
 
 lint: setup ## Check style
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .

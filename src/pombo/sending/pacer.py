@@ -36,7 +36,7 @@ class TokenBucket:
         return taken
 
     def give_back(self, count: int) -> None:
-        """Returns tokens of messages that did not leave after all."""
+        """Returns tokens that were taken at this very moment, in excess; later, others may have left in their place."""
         self._tokens = min(self.burst, self._tokens + count)
 
     def wait(self, now: float, reserve: float = 0.0) -> float:

@@ -264,13 +264,15 @@ class Sender:
             self._queue_of(message).append((stream.lane.head.with_body(body), message))
 
     def _let_go(self, refused: list[Outgoing], *, settled: bool = True) -> None:
-        """No longer ours to send, or settled by evidence meanwhile; or perhaps still to be sent, when not `settled`."""
+        """No longer ours to send, or settled by evidence meanwhile; or perhaps still to be sent, when not `settled`.
+
+        Their tokens are gone: the bucket may have filled up since they were taken, and others left in their place.
+        """
         for message in refused:
             message.stream.unsent -= 1
             lane = message.stream.lane
             lane.open -= 1
             lane.waiting_ids.discard(message.id)
-            lane.pacer.give_back(1)
             lane.breaker.undecided()
             if settled:
                 lane.release(message)
