@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import quote
 
-from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from pombo.domain.doubt import DEFAULT_GRACE_S, DoubtPolicy, shortest_grace_s
 
 
 class SettingsError(Exception):
@@ -59,6 +61,17 @@ class Settings(BaseSettings):
     send_attempts: int = Field(3, ge=1, le=100, description="Attempts a message gets at most.")
     answer_timeout_s: Annotated[float, Field(gt=0, description="How long Meta may take to answer.")] = 30.0
     lease_s: float = Field(8.0, gt=1, description="A worker not heard of for so long has lost its channels.")
+    doubt_policy: DoubtPolicy = Field(
+        DoubtPolicy.SAFE,
+        description="What a new channel does with what is in doubt after the grace: safe (sent again if proven safe, "
+        "else held), hold, resend, fail.",
+    )
+    doubt_grace_s: float = Field(
+        DEFAULT_GRACE_S,
+        description="How long a new channel's doubts wait for Meta's echo or status; above LEASE_S + 2 × "
+        "ANSWER_TIMEOUT_S, and Meta's usual delay on top.",
+        validate_default=True,
+    )
     cron_batch_size: int = Field(15, ge=1, le=10_000, description="Messages one call of /api/queue/worker sends.")
 
     # Outcomes and the delivery log
@@ -90,6 +103,19 @@ class Settings(BaseSettings):
         if not url.startswith(("http://", "https://")):
             raise ValueError("must begin with https:// (or http:// for the sandbox)")
         return url.rstrip("/")
+
+    @field_validator("doubt_grace_s")
+    @classmethod
+    def _outlives_every_answer(cls, grace_s: float, info: ValidationInfo) -> float:
+        if {"lease_s", "answer_timeout_s"} <= info.data.keys():
+            shortest = shortest_grace_s(info.data["lease_s"], info.data["answer_timeout_s"])
+            if grace_s <= shortest:
+                raise ValueError(f"must be above {shortest:g}, which is LEASE_S + 2 x ANSWER_TIMEOUT_S")
+        return grace_s
+
+    @property
+    def shortest_grace_s(self) -> float:
+        return shortest_grace_s(self.lease_s, self.answer_timeout_s)
 
     def external_database_url(self) -> str | None:
         """DATABASE_URL, or one made of DB_HOST and its kin; None means the embedded server."""

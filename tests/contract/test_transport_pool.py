@@ -15,7 +15,7 @@ from transport_servers import (
     until,
 )
 
-from pombo.meta.transport import Answer, Lost, Reason, Result, Transport
+from pombo.meta.transport import Answer, Lost, NeverWritten, Reason, Result, Transport
 
 # --- requests and reuse ---------------------------------------------------------------------------------------------
 
@@ -201,7 +201,10 @@ async def test_a_reply_overtakes_what_waits_for_a_connection() -> None:
         results = Results()
         transport.submit(REQUEST, results, "bulk")
         transport.submit(REQUEST.replace(b"{}", b"[]"), results, "reply", reserved=True)
+        assert transport.unwritten() == ["reply", "bulk"]
         await asyncio.gather(results.of("bulk"), results.of("reply"))
+
+        assert transport.unwritten() == []
 
     assert order[0].endswith(b"[]")
 
@@ -301,3 +304,26 @@ async def test_an_answer_that_ends_its_connection_is_still_an_answer(answer: byt
 def test_reserved_sockets_must_leave_some_to_the_rest(reserved: int) -> None:
     with pytest.raises(ValueError, match="reserved_sockets"):
         Transport("http://h", max_sockets=5, reserved_sockets=reserved)
+
+
+async def test_a_request_is_withdrawn_when_it_may_not_be_written_any_more() -> None:
+    """After waiting for a connect, and at once on an idle connection."""
+    asked: list[object] = []
+
+    def may_write(context: object) -> bool:
+        asked.append(context)
+        return context == "sent"
+
+    async with serving(answer_all) as server, transport_to(server.url) as transport:
+        results = Results()
+        assert transport.submit(REQUEST, results, "waiting", may_write=may_write)
+        assert asked == []
+        assert await results.of("waiting") == NeverWritten(Reason.WITHDRAWN)
+        assert transport.submit(REQUEST, results, "idle", may_write=may_write)
+        assert await results.of("idle") == NeverWritten(Reason.WITHDRAWN)
+        assert transport.submit(REQUEST, results, "sent", may_write=may_write)
+        assert isinstance(await results.of("sent"), Answer)
+        stats = transport.snapshot()
+
+    assert asked == ["waiting", "idle", "sent"]
+    assert (stats.never_written, stats.connections_opened, stats.answers) == ({Reason.WITHDRAWN: 2}, 1, 1)

@@ -4,6 +4,7 @@ import json
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -97,6 +98,31 @@ def test_doctor_finds_a_working_installation_well_and_a_dead_token_not(pombo: In
     add_page(pombo)
 
 
+def test_a_channels_way_with_doubts_is_set_kept_and_checked(pombo: Installation) -> None:
+    assert json.loads(add_page(pombo, "page-token", "--json"))["doubtGraceS"] == 120
+    add_page(pombo, "page-token", "--doubt-policy", "hold", "--grace", "300")
+    kept = json.loads(add_page(pombo, "page-token", "--json"))
+    assert (kept["doubtPolicy"], kept["doubtGraceS"]) == ("hold", 300)
+    refused = pombo.run(
+        "channel", "add", "messenger", "--external-id", "4001", "--name", "Shop", "--token", "page-token",
+        "--app-secret", APP_SECRET, "--grace", "68", status=1,
+    )  # fmt: skip
+    assert "above 68 s" in refused
+    add_page(pombo, "page-token", "--doubt-policy", "safe", "--grace", "120")
+
+
+def test_held_messages_are_listed_and_decided_about(pombo: Installation) -> None:
+    add_page(pombo)
+    assert json.loads(pombo.run("doubts", "list", "--channel", "Shop", "--json")) == []
+    assert "Nothing is held." in pombo.run("doubts", "list")
+    for command, action in (("resend", "resend"), ("mark-sent", "mark_sent"), ("drop", "drop")):
+        answer = json.loads(pombo.run("doubts", command, "--channel", "Shop", "--json"))
+        assert answer == {"action": action, "resolved": 0}
+    assert "--message" in pombo.run("doubts", "drop", status=1)
+    assert "no run 999" in pombo.run("doubts", "list", "--run", "999", status=1)
+    assert "no channel" in pombo.run("doubts", "resend", "--channel", "Elsewhere", status=1)
+
+
 def test_partitions_are_reported_made_and_dropped(pombo: Installation) -> None:
     report = json.loads(pombo.run("partitions", "report", "--json"))
     assert {row["table"] for row in report} == {"deliveries", "webhook_log"}
@@ -130,3 +156,31 @@ def test_a_port_that_is_taken_is_said_in_a_sentence(pombo: Installation) -> None
     printed = Installation(pombo.directory, pombo.environment, pombo.port).run("api", status=1)
     assert str(pombo.port) in printed
     assert "Traceback" not in printed
+
+
+def test_a_run_is_paused_resumed_and_cancelled_and_everything_is_held_by_one_command(pombo: Installation) -> None:
+    add_page(pombo)
+
+    def command(*words: str) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(pombo.run(*words, "--json"))
+        return found
+
+    csv = "recipient\n" + "\n".join(str(25_000_000 + n) for n in range(3_000))
+    sent = json.loads(pombo.run("send", "--channel", "Shop", "--recipients", "-", "--text", "Hi", "--json", stdin=csv))
+    run = str(sent["runId"])
+    assert command("run", "pause", run, "--wait")["status"] == "paused"
+    assert command("panic", "--wait")["state"] == "halted"
+    assert "held: `pombo panic --release" in pombo.run("doctor", status=1, output="stdout")
+    assert command("run", "resume", run)["status"] in ("pending", "processing")
+    assert command("panic", "--release")["state"] == "released"
+
+    cancelled = command("run", "cancel", run, "--wait")
+    assert cancelled["status"] == "cancelled"
+    assert cancelled["accepted"] + cancelled["cancelled"] + cancelled["failed"] == cancelled["total"] == 3_000
+    assert cancelled["cancelled"] > 0
+    listed = json.loads(pombo.run("run", "list", "--json"))
+    assert [row["status"] for row in listed if row["runId"] == sent["runId"]] == ["cancelled"]
+    assert f"{run}  cancelled" in pombo.run("run", "list")
+
+    assert "too late to pause" in pombo.run("run", "pause", run, status=1)
+    assert "There is no run 999" in pombo.run("run", "cancel", "999", status=1)

@@ -31,6 +31,7 @@ def _document(account: Account, requests: int, state: str = "closed") -> dict[st
                 "channelId": account.number,
                 "name": "whatever",
                 "ratePerSecond": 33.5,
+                "rateReason": "the set maximum",
                 "inFlight": 4,
                 "buffered": 20,
                 "breaker": {"state": state, "failures": 5, "opened_at": "2026-05-01T09:00:00+00:00", "reason": "190"},
@@ -83,6 +84,7 @@ async def test_workers_are_shown_with_the_workspaces_channels_that_they_hold(api
             "channelId": api.account.number,
             "name": "acme whatsapp",
             "ratePerSecond": 33.5,
+            "rateReason": "the set maximum",
             "inFlight": 4,
             "buffered": 20,
         }

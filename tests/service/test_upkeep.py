@@ -133,6 +133,20 @@ async def test_a_sweep_goes_on_until_nothing_stale_is_left(
     assert await connection.fetchval("SELECT array_agg(id ORDER BY id) FROM webhook_errors") == [1, 2]
 
 
+async def test_an_error_that_keeps_a_doubt_from_being_safe_stays_as_long_as_the_doubt(connection: Connection) -> None:
+    await connection.execute(
+        """INSERT INTO doubts (workspace_id, message_id, channel_id, run_id, class, recipient, kind, attempt, intent_at,
+                               decide_at)
+           VALUES (1, 7, 1, 1, 2, '1', 'session', 1, now() - interval '3 hours', now());
+           INSERT INTO webhook_errors (workspace_id, id, day, attempts, error, at)
+           VALUES (1, 1, current_date, 1, 'x', now() - interval '4 hours'),
+                  (1, 2, current_date, 1, 'x', now() - interval '2 hours'),
+                  (2, 3, current_date, 1, 'x', now() - interval '2 hours')"""
+    )
+    assert await sweep.sweep(connection, "webhook_errors", timedelta(hours=1)) == 2
+    assert await connection.fetchval("SELECT id FROM webhook_errors") == 2
+
+
 async def test_old_errors_keys_and_workers_are_forgotten(database: Database, connection: Connection) -> None:
     await connection.execute(
         """INSERT INTO webhook_errors (workspace_id, id, day, attempts, error, at) VALUES
@@ -237,6 +251,7 @@ async def test_the_standing_duties_do_their_work_together(database: Database, co
         "kept_receipts",
         "idempotency_keys",
         "settled_doubts",
+        "silent_streams",
         "webhook_errors",
         "dead_workers",
     }
@@ -299,8 +314,10 @@ async def test_a_doubt_whose_message_is_settled_is_forgotten_and_a_real_one_is_n
     await connection.execute(
         """INSERT INTO outbox (workspace_id, id, channel_id, run_id, due_at, recipient, state, attempt, intent_at)
            VALUES (1, 7, 1, 1, 'infinity', '1', 'u', 1, now());
-           INSERT INTO doubts (workspace_id, message_id, channel_id, since)
-           VALUES (1, 7, 1, now() - interval '1 hour'), (1, 8, 1, now() - interval '1 hour'), (1, 9, 1, now())"""
+           INSERT INTO doubts (workspace_id, message_id, channel_id, since, run_id, class, recipient, kind, attempt,
+                               intent_at, decide_at)
+           SELECT 1, id, 1, now() - age, 1, 2, '1', 'session', 1, now() - age, now()
+           FROM (VALUES (7, interval '1 hour'), (8, interval '1 hour'), (9, interval '0')) AS d (id, age)"""
     )
     assert await settled_doubts.run_once(database) == 1
     assert await connection.fetch("SELECT message_id FROM doubts ORDER BY 1") == [(7,), (9,)]

@@ -1,6 +1,7 @@
 """Whole workers against the sandbox and a real database."""
 
 import asyncio
+import contextlib
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -10,11 +11,16 @@ from typing import Any
 import asyncpg
 import pytest
 
+from pombo.domain.classes import MessageClass
 from pombo.domain.ids import ChannelId, WorkspaceId
+from pombo.sending import reader
+from pombo.sending.breaker import BreakerState
 from pombo.sending.judge import PAIR_ATTEMPTS
 from pombo.sending.once import process_batch
 from pombo.sending.worker import Worker, WorkerOptions
+from pombo.store import workers_view
 from pombo.store.database import Database
+from pombo.store.errors import DatabaseUnavailable
 from pombo.store.secrets import SecretBox
 from tests.sandbox_server import ChannelHandle, SandboxHandle, running_sandbox
 from tests.seeding import SeededRun, add_channel, add_run, add_workspace, figures
@@ -61,12 +67,14 @@ async def until(
     worker: Worker, database: Database, run: SeededRun, done: Callable[[dict[str, int]], bool]
 ) -> dict[str, int]:
     """The figures once they are `done`, looked at after each batch of outcomes."""
-    async with asyncio.timeout(20), database.borrow() as connection:
+    async with asyncio.timeout(20):
         while True:
             worker.saved.clear()
-            if done(found := await figures(connection, run)):
-                return found
-            await worker.saved.wait()
+            with contextlib.suppress(DatabaseUnavailable):  # a pooled connection that a test has just broken
+                async with database.borrow() as connection:
+                    if done(found := await figures(connection, run)):
+                        return found
+                await worker.saved.wait()
 
 
 async def test_every_message_is_accepted_once_and_logged_with_the_provider_id(
@@ -240,11 +248,25 @@ async def test_an_unreachable_server_costs_no_attempts(setting: Setting, unused_
                 await worker.saved.wait()
     assert await setting.value("SELECT count(*) FROM outbox WHERE state = 'r' AND attempt = uncounted") == 5
 
+    # Its next owner finds the breaker open, and goes on when somebody resets it.
     await setting.value("UPDATE outbox SET due_at = now()")
-    assert await settled(setting, run, 5) == {"total": 5, "accepted": 5}
+    async with working(setting.database, setting.box, setting.options) as worker:
+        async with asyncio.timeout(20):
+            while not worker.lanes:
+                await asyncio.sleep(0.01)  # taking the channels has no signal of its own
+        (lane,) = worker.lanes.values()
+        assert lane.breaker.state is BreakerState.OPEN
+        async with setting.database.borrow() as connection:
+            await workers_view.ask_breaker_reset(connection, setting.workspace, setting.channel)
+        worker.ring_leases()
+        assert await until(worker, setting.database, run, lambda f: f.get("accepted") == 5)
 
 
-async def test_the_database_going_away_while_sending_loses_and_doubles_nothing(setting: Setting) -> None:
+async def test_the_database_going_away_while_sending_loses_and_doubles_nothing(
+    setting: Setting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # What a broken statement had not changed is found by the next read from the beginning: let it come soon.
+    monkeypatch.setitem(reader.PASS_S, MessageClass.BULK, 0.5)
     await setting.sandbox.configure(latency_ms=20.0)
     run = await setting.run(600)
     async with working(setting.database, setting.box, setting.options) as worker:
@@ -272,7 +294,19 @@ async def test_no_window_shows_more_than_the_rate_and_one_burst(setting: Setting
     assert (await settled(setting, run, 150))["accepted"] == 150
     for window_ms in (100, 300, 1000):
         peak = await setting.sandbox.peak(setting.page, window_ms)
-        # Tokens are taken before the intent is stored, so what leaves late may meet the next burst.
+        # One more burst, for what the machine's own hiccups bring together between our write and Meta's clock.
+        assert peak["accepted"] <= 100 * window_ms / 1000 + 2 * 10 + 1
+
+
+async def test_a_change_of_owner_in_the_middle_shows_no_more_than_the_rate_either(setting: Setting) -> None:
+    await add_channel(setting.database, setting.box, setting.workspace, setting.page, rate=100.0)
+    run = await setting.run(200)
+    for accepted in (60, 120, 200):
+        async with working(setting.database, setting.box, setting.options) as worker:
+            await until(worker, setting.database, run, lambda f, least=accepted: f.get("accepted", 0) >= least)
+    for window_ms in (100, 300, 1000):
+        peak = await setting.sandbox.peak(setting.page, window_ms)
+        # One more burst, for what the machine's own hiccups bring together between our write and Meta's clock.
         assert peak["accepted"] <= 100 * window_ms / 1000 + 2 * 10 + 1
 
 

@@ -3,7 +3,6 @@ import pytest
 from pombo.domain.outcomes import Backoff
 from pombo.sending.backoff import LONGEST_S, retry_delay
 
-
 PAIR_LIMIT = Backoff(1, 4)
 
 

@@ -10,7 +10,21 @@ from fastapi import FastAPI
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from pombo.access.keys import ApiKeys
-from pombo.api import campaigns, channels, error_map, health, metrics, queue, runs, sends, stats
+from pombo.api import (
+    campaigns,
+    channels,
+    doubts,
+    error_map,
+    health,
+    messages,
+    metrics,
+    panic,
+    queue,
+    run_control,
+    runs,
+    sends,
+    stats,
+)
 from pombo.api.body_limit import BodyLimit
 from pombo.api.gate import Gate
 from pombo.api.guard import Guard
@@ -38,7 +52,7 @@ def create_app(services: Services) -> ASGIApp:
     routes.state.pulse = health.Pulse(services.database)
     error_map.install(routes)
     # `send` stands before `campaigns`, whose addresses hold an id in the same place.
-    for part in (health, sends, campaigns, runs, channels, queue, stats, metrics):
+    for part in (health, sends, campaigns, runs, run_control, panic, doubts, messages, channels, queue, stats, metrics):
         routes.include_router(part.router)
     routes.openapi = lambda: _document(routes)  # type: ignore[method-assign]
     secret = services.settings.worker_secret

@@ -5,6 +5,7 @@ from pydantic import Field
 
 from pombo.api.shapes import Given, Shape, Workspace
 from pombo.domain.channels import ChannelKind, ChannelState
+from pombo.domain.doubt import DoubtPolicy
 from pombo.store import channels
 
 router = APIRouter(prefix="/api/channels", tags=["channels"])
@@ -19,6 +20,8 @@ class ChannelShape(Shape):
     state: ChannelState
     stop_code: str | None
     stop_reason: str | None
+    doubt_policy: DoubtPolicy = Field(description="What becomes of a message that is in doubt after the grace.")
+    doubt_grace_s: float = Field(description="Seconds.")
 
 
 class ChannelList(Shape):
@@ -40,6 +43,8 @@ async def list_channels(workspace: Workspace, given: Given) -> ChannelList:
                 state=channel.state,
                 stop_code=channel.stop_code,
                 stop_reason=channel.stop_reason,
+                doubt_policy=channel.doubt_policy,
+                doubt_grace_s=channel.doubt_grace_s,
             )
             for channel in found
         ]

@@ -35,6 +35,10 @@ STATUS: dict[str, int] = {
     "audience_empty": 422,
     "recipients_missing": 422,
     "recipients_invalid": 422,
+    # What it wants of a run
+    "run_not_pausable": 409,
+    "run_not_resumable": 409,
+    "run_not_cancellable": 409,
     # Idempotency-Key
     "request_in_progress": 409,
     "idempotency_conflict": 422,

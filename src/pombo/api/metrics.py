@@ -52,7 +52,12 @@ def _families(found: Figures, alive: list[Published], workspace_id: WorkspaceId)
         messages.add_metric([state], getattr(found, state))
     yield messages
     queue = GaugeMetricFamily("pombo_queue_messages", "Messages of the workspace not settled yet.", labels=["state"])
-    for state, count in (("waiting", found.waiting), ("sending", found.in_flight), ("uncertain", found.uncertain)):
+    for state, count in (
+        ("waiting", found.waiting),
+        ("sending", found.in_flight),
+        ("uncertain", max(0, found.uncertain - found.held)),
+        ("held", found.held),
+    ):
         queue.add_metric([state], count)
     yield queue
     yield GaugeMetricFamily("pombo_workers", "Live workers.", value=len(alive))

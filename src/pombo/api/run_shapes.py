@@ -13,6 +13,7 @@ class RunSummary(Shape):
     id: int
     campaign_id: int
     status: RunState
+    pause_reason: str | None = Field(description="Why the run was paused; null when a person did so.")
     source: Source = Field(
         description="staged: the recipients of its request; contacts: all of the channels' contacts."
     )
@@ -37,6 +38,7 @@ class RunTotals(Shape):
     failed: int = Field(description="Never accepted by Meta.")
     undelivered: int = Field(description="Accepted, then reported as failed; a part of accepted.")
     uncertain: int = Field(description="In doubt now: perhaps accepted, so never sent again blindly.")
+    held: int = Field(description="A part of uncertain: in doubt for longer than the grace; see /api/doubts.")
     cancelled: int
     sent_twice: int
 
@@ -54,6 +56,7 @@ def summarise(run: Run) -> RunSummary:
         id=run.id,
         campaign_id=run.campaign_id,
         status=run.state,
+        pause_reason=run.pause_reason,
         source=run.source,
         channel_ids=list(run.channel_ids),
         planned_at=run.planned_at,
@@ -87,6 +90,7 @@ def show_totals(figures: Figures) -> RunTotals:
         failed=figures.failed,
         undelivered=figures.undelivered,
         uncertain=figures.uncertain,
+        held=figures.held,
         cancelled=figures.cancelled,
         sent_twice=figures.sent_twice,
     )

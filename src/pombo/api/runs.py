@@ -15,7 +15,7 @@ from pombo.api.shapes import Given, Id, Shape, Workspace
 from pombo.domain.ids import ChannelId, RunId, WorkspaceId
 from pombo.domain.outcomes import DeliveryState
 from pombo.meta.errors import find_rule
-from pombo.store import audience, figures, run_messages, runs
+from pombo.store import audience, figures, held, run_messages, runs
 from pombo.store.audience import RejectedLine
 from pombo.store.database import Connection
 from pombo.store.run_messages import BEGINNING, RunMessage
@@ -63,6 +63,19 @@ class Delivery(Shape):
     error: DeliveryError | None
 
 
+class SentTwiceShape(Shape):
+    message_id: int
+    channel_id: int
+    recipient: str
+    provider_ids: list[str] = Field(description="Meta's ids of it, in the order in which they were found.")
+    found_at: datetime
+
+
+class SentTwicePage(Shape):
+    messages: list[SentTwiceShape]
+    next_after: int | None = Field(description="Pass it as `after` for the next page; null on the last.")
+
+
 class DeliveryPage(Shape):
     deliveries: list[Delivery]
     next_cursor: str | None = Field(description="Pass it as `cursor` for the next page; null on the last.")
@@ -73,7 +86,7 @@ async def get_run(run_id: InPath, workspace: Workspace, given: Given) -> RunShap
     async with given.database.tenant(workspace) as connection:
         run = await runs.get_run(connection, workspace, RunId(run_id))
         if run is None:
-            raise _not_found(run_id)
+            raise run_not_found(run_id)
         return show_run(run, await figures.run_figures(connection, workspace, run.id))
 
 
@@ -105,16 +118,39 @@ async def list_deliveries(
     )
 
 
+@router.get("/{runId}/sent-twice")
+async def list_sent_twice(
+    run_id: InPath, workspace: Workspace, given: Given, after: Annotated[int, Query(ge=0)] = 0, limit: Limit = 100
+) -> SentTwicePage:
+    """Messages that Meta accepted more than once: the totals' `sentTwice`, one by one."""
+    async with given.database.tenant(workspace) as connection:
+        await _require(connection, workspace, run_id)
+        found = await held.list_sent_twice(connection, workspace, RunId(run_id), after, limit)
+    return SentTwicePage(
+        messages=[
+            SentTwiceShape(
+                message_id=message.message_id,
+                channel_id=message.channel_id,
+                recipient=message.recipient,
+                provider_ids=message.provider_ids,
+                found_at=message.found_at,
+            )
+            for message in found
+        ],
+        next_after=found[-1].message_id if len(found) == limit else None,
+    )
+
+
 def show_reject(reject: RejectedLine) -> Reject:
     return Reject(line=reject.line, recipient=reject.recipient, code=reject.code, message=reject.reason)
 
 
 async def _require(connection: Connection, workspace_id: WorkspaceId, run_id: int) -> None:
     if await runs.get_run(connection, workspace_id, RunId(run_id)) is None:
-        raise _not_found(run_id)
+        raise run_not_found(run_id)
 
 
-def _not_found(run_id: int) -> ApiError:
+def run_not_found(run_id: int) -> ApiError:
     return ApiError("run_not_found", f"There is no run {run_id}; a campaign's runs are at /api/campaigns/<id>.")
 
 

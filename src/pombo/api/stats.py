@@ -10,6 +10,7 @@ from pombo.api.errors import ApiError
 from pombo.api.run_shapes import RunTotals, show_totals
 from pombo.api.shapes import Given, Id, Shape, Workspace
 from pombo.api.worker_stats import Published, add_up, camel, latency_ms, published, reuse_ratio
+from pombo.domain.channels import AT_MAXIMUM
 from pombo.domain.ids import ChannelId, WorkspaceId
 from pombo.store import channels, figures, workers_view
 from pombo.store.channels import Channel
@@ -28,6 +29,7 @@ class WorkerChannel(Shape):
     channel_id: int
     name: str
     rate_per_second: float
+    rate_reason: str = Field(description="Why the rate is what it is: the set maximum, or what Meta said.")
     in_flight: int
     buffered: int
 
@@ -141,8 +143,14 @@ async def circuit_breakers(workspace: Workspace, given: Given) -> BreakerList:
     async with given.database.tenant(workspace) as connection:
         alive = await published(connection)
         present = await channels.list_channels(connection, workspace)
+        owners = await workers_view.owned_channels(connection, workspace)
+    living = {each.worker.id for each in alive}
     lanes = {lane.get("channelId"): lane.get("breaker") for each in alive for lane in each.channels_of(workspace)}
-    return BreakerList(breakers=[_breaker(channel, lanes.get(channel.id)) for channel in present])
+    # A lane that idles is owned, and not told of.
+    idle = {channel_id: {"state": "closed"} for channel_id, worker_id in owners.items() if worker_id in living}
+    return BreakerList(
+        breakers=[_breaker(channel, lanes.get(channel.id) or idle.get(channel.id)) for channel in present]
+    )
 
 
 @router.post("/circuit-breaker/{channelId}/reset", status_code=202)
@@ -175,6 +183,7 @@ def _worker_channel(channel: Channel, each: Published, workspace_id: WorkspaceId
         channel_id=channel.id,
         name=channel.name,
         rate_per_second=lane.get("ratePerSecond") or channel.rate_per_second,
+        rate_reason=lane.get("rateReason") or AT_MAXIMUM,
         in_flight=lane.get("inFlight") or 0,
         buffered=lane.get("buffered") or 0,
     )

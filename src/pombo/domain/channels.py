@@ -15,6 +15,9 @@ class ChannelState(StrEnum):
     """Sends nothing until somebody acts (a dead token, a policy block); the reason stands beside it."""
 
 
+AT_MAXIMUM = "the set maximum"
+"""Why a channel sends as fast as it does, as long as Meta has said nothing."""
+
 # Messenger: above 40 messages/s a Page is braked (new messages are hidden and sending stops until volume drops),
 # although the Send API itself takes 300 calls/s. WhatsApp: 80 messages/s per number unless Meta upgraded it.
 DEFAULT_RATE: dict[ChannelKind, float] = {ChannelKind.MESSENGER: 40.0, ChannelKind.WHATSAPP: 80.0}

@@ -6,7 +6,7 @@ from datetime import timedelta
 
 from pombo.ingest.gathering import ReadWebhook, channel_names, gather, waves
 from pombo.meta.webhooks import WebhookFormatError, parse_webhook
-from pombo.store import receipts, settlement, webhooks
+from pombo.store import channel_evidence, receipts, settlement, webhooks
 from pombo.store.database import TRY_AGAIN, Connection, Database
 from pombo.store.errors import DatabaseUnavailable
 from pombo.store.receipts import AcceptedMessage
@@ -108,11 +108,13 @@ class Ingester:
             if len(channels) < len(names):
                 log.info("webhook_channels_unknown", channels=len(names) - len(channels))
             findings = gather(batch, channels)
-            evidence = await receipts.unsettled(connection, findings.evidence)
+            evidence, heard = await receipts.sift(connection, findings.evidence)
             for wave in waves(evidence):
                 await settlement.settle_evidence(connection, wave)
+            heard += (await receipts.sift(connection, evidence))[1]
             unmatched = await receipts.apply(connection, findings.receipts)
             await receipts.keep(connection, unmatched, findings.watermarks)
+            await channel_evidence.note(connection, heard)
         settled = [AcceptedMessage(e.workspace_id, e.channel_id, e.message_id, e.provider_id, e.day) for e in evidence]
         if settled or unmatched or findings.watermarks:
             async with self._database.transaction() as connection:

@@ -14,7 +14,7 @@ _NO_VARIABLES: Mapping[str, Any] = {}
 
 
 class CompiledPayload:
-    __slots__ = ("_by_id", "_by_user_id", "is_constant", "template")
+    __slots__ = ("_by_id", "_by_user_id", "is_constant", "is_media", "template")
 
     def __init__(self, by_id: dict[str, Any], by_user_id: dict[str, Any], kind: ChannelKind) -> None:
         def limit(path: str) -> TextLimit | None:
@@ -26,6 +26,8 @@ class CompiledPayload:
         """Whether all recipients get the same; then `variables` need not be read."""
         self.template = _template_of(by_id) if kind is ChannelKind.WHATSAPP else None
         """Name and language of the WhatsApp template, where these are the same for all."""
+        self.is_media = kind is ChannelKind.MESSENGER and _is_media(by_id["message"])
+        """Messenger's audio and video, which have a limit of their own."""
 
     def render(self, recipient: str, send_key: str, variables: Mapping[str, Any] | None) -> bytes:
         """The JSON body for one message. Raises RenderError, which concerns this message only."""
@@ -73,6 +75,13 @@ def _messenger_body(content: Content) -> dict[str, Any]:
         **envelope,
         "message": {**message, "metadata": Gap.SEND_KEY},
     }
+
+
+def _is_media(message: dict[str, Any]) -> bool:
+    match message:
+        case {"attachment": {"type": "audio" | "video"}}:
+            return True
+    return False
 
 
 def _whatsapp_message(content: Content) -> dict[str, Any]:

@@ -4,9 +4,10 @@
 
 import asyncio
 import json
+import math
 import os
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import Annotated, Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
 
 import typer
 import uvloop
@@ -14,6 +15,7 @@ from dotenv import dotenv_values
 
 from pombo import telemetry
 from pombo.domain.channels import DEFAULT_RATE, ChannelKind
+from pombo.domain.doubt import DoubtPolicy
 from pombo.legacy_settings import legacy_notices
 from pombo.run.errors import CommandFailed
 from pombo.run.lifecycle import SUPERVISOR_VARIABLE
@@ -22,13 +24,21 @@ from pombo.settings import Settings, SettingsError, load_settings
 from pombo.store import accounts, channels, partitions, schema
 from pombo.store.database import Database, connect
 from pombo.store.errors import StoreError
+from pombo.store.held import DoubtAction
+
+if TYPE_CHECKING:
+    from pombo.run.control import Action
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 channel_app = typer.Typer(no_args_is_help=True, help="Pages and WhatsApp numbers to send from.")
 key_app = typer.Typer(no_args_is_help=True, help="API keys.")
+run_app = typer.Typer(no_args_is_help=True, help="Runs: look at them, pause, resume and cancel them.")
+doubts_app = typer.Typer(no_args_is_help=True, help="Messages held in doubt.")
 partitions_app = typer.Typer(no_args_is_help=True, help="Day partitions of the delivery and webhook logs.")
 app.add_typer(channel_app, name="channel")
 app.add_typer(key_app, name="key")
+app.add_typer(run_app, name="run")
+app.add_typer(doubts_app, name="doubts")
 app.add_typer(partitions_app, name="partitions")
 
 WorkspaceOption = Annotated[str, typer.Option("--workspace", help="Name of the workspace; made when missing.")]
@@ -172,6 +182,10 @@ def channel_add(
     rate: Annotated[
         float | None, typer.Option(min=0.01, help="Messages per second; Meta's limit unless given.")
     ] = None,
+    doubt_policy: Annotated[
+        DoubtPolicy | None, typer.Option(help="What to do with what is in doubt after the grace.")
+    ] = None,
+    grace: Annotated[float | None, typer.Option(help="Seconds that a doubt waits for Meta's echo or status.")] = None,
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
     as_json: JsonOption = False,
 ) -> None:
@@ -184,6 +198,8 @@ def channel_add(
         _fail("--external-id is the id that Meta shows for the Page or phone number: digits only.")
     if len(app_secret) < 8:
         _fail("--app-secret is too short to be one: Meta shows it under App settings, Basic.")
+    if grace is not None and not settings.shortest_grace_s < grace < math.inf:
+        _fail(f"--grace must be above {settings.shortest_grace_s:g} s, which is LEASE_S + 2 x ANSWER_TIMEOUT_S.")
 
     async def add(place: Place, database: Database) -> dict[str, Any]:
         async with database.transaction() as connection:
@@ -202,6 +218,10 @@ def channel_add(
                 token=token,
                 rate_per_second=rate or settings.rate_limit_per_page or DEFAULT_RATE[kind],
                 waba_id=waba_id,
+                doubt_policy=doubt_policy,
+                doubt_grace_s=grace,
+                default_doubt_policy=settings.doubt_policy,
+                default_doubt_grace_s=settings.doubt_grace_s,
             )
             found = await channels.find_channel(connection, workspace_id, str(channel_id))
         return {
@@ -210,6 +230,8 @@ def channel_add(
             "externalId": external_id,
             "name": name,
             "ratePerSecond": found.rate_per_second,
+            "doubtPolicy": found.doubt_policy.value,
+            "doubtGraceS": found.doubt_grace_s,
             "verifyToken": meta_app.verify_token,
             "webhookPath": "/webhook" if kind is ChannelKind.MESSENGER else "/api/webhooks/whatsapp/status",
         }
@@ -236,6 +258,8 @@ def channel_list(workspace: ExistingWorkspaceOption = DEFAULT_WORKSPACE, as_json
                     "externalId": c.external_id,
                     "name": c.name,
                     "ratePerSecond": c.rate_per_second,
+                    "doubtPolicy": c.doubt_policy.value,
+                    "doubtGraceS": c.doubt_grace_s,
                     "state": c.state.value,
                     "reason": c.stop_reason,
                 }
@@ -293,6 +317,169 @@ def send(
     code = _with_database(_prepare("cli"), submit)
     if code:
         raise SystemExit(code)
+
+
+# --- runs ---------------------------------------------------------------------------------------------------------
+
+
+RunArgument = Annotated[int, typer.Argument(metavar="RUN", min=1, help="The run's id: `pombo run list` shows it.")]
+WaitOption = Annotated[bool, typer.Option("--wait", help="Until it has come about.")]
+
+
+@run_app.command("list")
+def run_list(
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="How many at most.")] = 20,
+    workspace: ExistingWorkspaceOption = DEFAULT_WORKSPACE,
+    as_json: JsonOption = False,
+) -> None:
+    """List the latest runs and how far they are."""
+    from pombo.run import control
+
+    _with_database(_prepare("cli"), lambda _, database: control.list_runs(database, workspace, limit, as_json))
+
+
+@run_app.command("pause")
+def run_pause(
+    run: RunArgument,
+    wait: WaitOption = False,
+    workspace: ExistingWorkspaceOption = DEFAULT_WORKSPACE,
+    as_json: JsonOption = False,
+) -> None:
+    """Pause a run: once it is `paused`, no further send starts."""
+    _control(run, "pause", wait, workspace, as_json)
+
+
+@run_app.command("resume")
+def run_resume(
+    run: RunArgument,
+    workspace: ExistingWorkspaceOption = DEFAULT_WORKSPACE,
+    as_json: JsonOption = False,
+) -> None:
+    """Let a paused run go on."""
+    _control(run, "resume", False, workspace, as_json)
+
+
+@run_app.command("cancel")
+def run_cancel(
+    run: RunArgument,
+    wait: WaitOption = False,
+    workspace: ExistingWorkspaceOption = DEFAULT_WORKSPACE,
+    as_json: JsonOption = False,
+) -> None:
+    """Cancel what a run has not sent yet. This cannot be undone."""
+    _control(run, "cancel", wait, workspace, as_json)
+
+
+def _control(run: int, action: "Action", wait: bool, workspace: str, as_json: bool) -> None:
+    from pombo.run import control
+
+    _with_database(
+        _prepare("cli"), lambda _, database: control.act(database, workspace, run, action, wait=wait, as_json=as_json)
+    )
+
+
+@app.command()
+def panic(
+    release: Annotated[bool, typer.Option("--release", help="Let everything go on.")] = False,
+    wait: WaitOption = False,
+    workspace: ExistingWorkspaceOption = DEFAULT_WORKSPACE,
+    as_json: JsonOption = False,
+) -> None:
+    """Stop everything of a workspace at once, also what begins later, until it is released."""
+    from pombo.run import control
+
+    _with_database(
+        _prepare("cli"),
+        lambda _, database: control.panic(database, workspace, release=release, wait=wait, as_json=as_json),
+    )
+
+
+# --- doubts -------------------------------------------------------------------------------------------------------
+
+ChannelChoice = Annotated[str | None, typer.Option("--channel", help="Those of a channel: id, Meta's id, or name.")]
+RunChoice = Annotated[int | None, typer.Option("--run", min=1, help="Those of a run.")]
+MessageChoice = Annotated[list[int] | None, typer.Option("--message", min=1, help="This one; may be given again.")]
+
+
+@doubts_app.command("list")
+def doubts_list(
+    channel: ChannelChoice = None,
+    run: RunChoice = None,
+    workspace: ExistingWorkspaceOption = DEFAULT_WORKSPACE,
+    as_json: JsonOption = False,
+) -> None:
+    """List the messages that may or may not have been sent, and why they are held."""
+    from pombo.run import doubts
+
+    async def fetch(place: Place, database: Database) -> list[dict[str, Any]]:
+        wanted = doubts.Filter(workspace, channel, run, [])
+        return [doubts.as_json(message) for message in await doubts.list_held(database, wanted)]
+
+    found = _with_database(_prepare("cli"), fetch)
+    if as_json:
+        typer.echo(json.dumps(found))
+        return
+    for m in found:
+        where = f"channel {m['channelId']}  run {m['runId']}"
+        typer.echo(f"{m['messageId']:>10}  {m['recipient']:<18}  {where}  {m['attemptedAt']:.19}  {m['words']}")
+    if not found:
+        typer.echo("Nothing is held.")
+
+
+@doubts_app.command("resend")
+def doubts_resend(
+    channel: ChannelChoice = None,
+    run: RunChoice = None,
+    message: MessageChoice = None,
+    workspace: ExistingWorkspaceOption = DEFAULT_WORKSPACE,
+    as_json: JsonOption = False,
+) -> None:
+    """Send held messages again, at the risk that somebody gets one twice."""
+    _resolve(DoubtAction.RESEND, workspace, channel, run, message, as_json)
+
+
+@doubts_app.command("mark-sent")
+def doubts_mark_sent(
+    channel: ChannelChoice = None,
+    run: RunChoice = None,
+    message: MessageChoice = None,
+    workspace: ExistingWorkspaceOption = DEFAULT_WORKSPACE,
+    as_json: JsonOption = False,
+) -> None:
+    """Count held messages as sent."""
+    _resolve(DoubtAction.MARK_SENT, workspace, channel, run, message, as_json)
+
+
+@doubts_app.command("drop")
+def doubts_drop(
+    channel: ChannelChoice = None,
+    run: RunChoice = None,
+    message: MessageChoice = None,
+    workspace: ExistingWorkspaceOption = DEFAULT_WORKSPACE,
+    as_json: JsonOption = False,
+) -> None:
+    """Give held messages up: they count as cancelled."""
+    _resolve(DoubtAction.DROP, workspace, channel, run, message, as_json)
+
+
+def _resolve(
+    action: DoubtAction, workspace: str, channel: str | None, run: int | None, messages: list[int] | None, as_json: bool
+) -> None:
+    from pombo.run import doubts
+
+    wanted = doubts.Filter(workspace, channel, run, messages or [])
+
+    async def resolve(place: Place, database: Database) -> int:
+        return await doubts.resolve(database, action, wanted)
+
+    count = _with_database(_prepare("cli"), resolve)
+    words = {
+        DoubtAction.RESEND: "to be sent again",
+        DoubtAction.MARK_SENT: "marked as sent",
+        DoubtAction.DROP: "dropped",
+    }
+    done = f"{count} {words[action]}."
+    typer.echo(json.dumps({"action": action.value, "resolved": count}) if as_json else done)
 
 
 # --- partitions ---------------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from pombo.domain.channels import ChannelState
 from pombo.meta.transport import Answer, Transport
 from pombo.run.place import Place
 from pombo.settings import Settings
-from pombo.store import channels, health, partitions, schema
+from pombo.store import channels, halts, health, partitions, schema
 from pombo.store.channels import Channel
 from pombo.store.database import Connection, Database
 from pombo.store.errors import DatabaseUnavailable, SchemaError
@@ -38,7 +38,11 @@ async def run(settings: Settings, place: Place, *, as_json: bool) -> int:
             Database.open(place.database_url, "pombo doctor", app_size=1, worker_size=1) as database,
             database.borrow() as connection,
         ):
-            findings += await _database(connection)
+            findings += await _database(connection, settings)
+            findings += [
+                Finding(f"workspace {name}", False, f"held: `pombo panic --release --workspace '{name}'` lets it go on")
+                for name in await halts.halted_workspaces(connection)
+            ]
             findings += await _channels(connection, settings, place)
     except (DatabaseUnavailable, SchemaError) as error:
         findings.append(Finding("database", False, str(error)))
@@ -51,8 +55,9 @@ async def run(settings: Settings, place: Place, *, as_json: bool) -> int:
     return 0 if all(finding.ok for finding in findings) else 1
 
 
-async def _database(connection: Connection) -> list[Finding]:
-    found = await health.look(connection)
+async def _database(connection: Connection, settings: Settings) -> list[Finding]:
+    shortest_grace_s = settings.shortest_grace_s
+    found = await health.look(connection, shortest_grace_s)
     skew = abs((found.now - datetime.now(UTC)).total_seconds())
     workers = (
         f"{found.workers} running" if found.workers else "none is running: `pombo up` or `pombo worker` starts one"
@@ -73,7 +78,16 @@ async def _database(connection: Connection) -> list[Finding]:
         ),
         Finding("workers", found.workers > 0, workers),
         Finding("webhooks waiting", True, f"{found.webhooks_waiting:,}"),
-        Finding("messages in doubt", found.doubts == 0, f"{found.doubts:,}"),
+        Finding("messages in doubt", True, f"{found.doubts:,}"),
+        Finding("messages held", found.held == 0, f"{found.held:,}" + (": `pombo doubts list`" if found.held else "")),
+        Finding(
+            "grace",
+            found.channels_in_haste == 0,
+            f"above {shortest_grace_s:g} s on every channel"
+            if not found.channels_in_haste
+            else f"{found.channels_in_haste} channels decide about doubts within {shortest_grace_s:g} s, while an "
+            "answer may still be on its way: add them again with a longer --grace",
+        ),
     ]
 
 

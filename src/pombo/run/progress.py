@@ -30,10 +30,11 @@ class RunFigures:
     failed: int
     undelivered: int
     uncertain: int
+    cancelled: int
 
     @property
     def done(self) -> int:
-        return self.accepted + self.failed
+        return self.accepted + self.failed + self.cancelled
 
     @property
     def waiting(self) -> int:

@@ -83,7 +83,7 @@ async def run(place: Place, database: Database, request: SendRequest) -> int:
         if request.wait and not alone:
             found = await _wait(connection, workspace_id, run_id, request.as_json)
         else:
-            found = await _figures(connection, workspace_id, run_id)
+            found = await run_figures(connection, workspace_id, run_id)
     if request.as_json:
         document = {"runId": run_id, "campaignId": campaign.id, "rejects": rejects, **asdict(found)}
         document["rejected"] = upload.rejected
@@ -111,7 +111,7 @@ async def _wait(connection: Connection, workspace_id: WorkspaceId, run_id: RunId
     """Until every message is settled, or only doubtful ones are left (those wait for evidence, perhaps for long)."""
     with Progress(Console(stderr=True, quiet=quiet)) as progress:
         while True:
-            found = await _figures(connection, workspace_id, run_id)
+            found = await run_figures(connection, workspace_id, run_id)
             progress.show(found)
             expanded = found.total > 0 or found.finished
             if found.finished or (expanded and found.waiting == 0 and found.uncertain == found.total - found.done):
@@ -119,7 +119,7 @@ async def _wait(connection: Connection, workspace_id: WorkspaceId, run_id: RunId
             await asyncio.sleep(_POLL_S)
 
 
-async def _figures(connection: Connection, workspace_id: WorkspaceId, run_id: RunId) -> RunFigures:
+async def run_figures(connection: Connection, workspace_id: WorkspaceId, run_id: RunId) -> RunFigures:
     run = await runs.get_run(connection, workspace_id, run_id)
     found = await figures.run_figures(connection, workspace_id, run_id)
     return RunFigures(
@@ -134,4 +134,5 @@ async def _figures(connection: Connection, workspace_id: WorkspaceId, run_id: Ru
         failed=found.failed,
         undelivered=found.undelivered,
         uncertain=found.uncertain,
+        cancelled=found.cancelled,
     )

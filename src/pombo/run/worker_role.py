@@ -2,8 +2,11 @@
 
 import asyncio
 import contextlib
+import os
+import signal
 from datetime import timedelta
 from functools import partial
+from pathlib import Path
 
 from pombo.campaigns.cancelling import CancelDuty
 from pombo.campaigns.expand import Expander
@@ -13,10 +16,17 @@ from pombo.campaigns.sweep import sweep_abandoned
 from pombo.ingest.ingester import Ingester
 from pombo.run.lifecycle import database_when_there, spare_the_collector, stop_on_signals, stop_with_supervisor
 from pombo.run.place import Place
+from pombo.run.reload import Reload, first_of
 from pombo.sending.worker import Worker, WorkerOptions
 from pombo.settings import Settings
+from pombo.store import webhooks
+from pombo.store.audience import DUE_BELL
+from pombo.store.channels import LEASE_BELL
 from pombo.store.database import Database
+from pombo.store.direct import parse_due
 from pombo.store.errors import DatabaseUnavailable
+from pombo.store.run_control import CONTROL_BELL
+from pombo.store.runs import NEW_RUN_BELL
 from pombo.telemetry import log
 from pombo.upkeep.schedule import Duty, Upkeep
 
@@ -43,17 +53,43 @@ def worker_options(settings: Settings) -> WorkerOptions:
     )
 
 
+def _ring_due(worker: Worker, payload: str) -> None:
+    """The payload names a direct message's stream; without one, any may have something."""
+    if (stream := parse_due(payload)) is None:
+        worker.ring()
+    else:
+        worker.ring_direct(*stream)
+
+
+def _stop_once(file: Path) -> None:
+    """For tests of what no scheduler can be asked for: stops this process between the look at its deadline and the
+    first byte of a message, once for each time that the file is made. Whoever removes it has stopped."""
+    with contextlib.suppress(FileNotFoundError):
+        file.unlink()
+        os.kill(os.getpid(), signal.SIGSTOP)
+
+
 async def run_worker(settings: Settings, place: Place) -> None:
-    """Until a signal. Raises SchemaError."""
+    """Until SIGTERM or SIGINT; SIGHUP ends what it does in the same way, and begins anew. Raises SchemaError."""
     stop = stop_on_signals()
-    async with database_when_there(place.database_url, "pombo worker", stop) as database:
-        if database is None:
-            return
-        await _work(settings, place, database, stop)
+    reload = Reload(settings, stop)
+    watching = asyncio.create_task(stop_with_supervisor(stop), name="supervisor")
+    try:
+        async with database_when_there(place.database_url, "pombo worker", stop) as database:
+            while database is not None and not stop.is_set():
+                reload.wanted.clear()
+                async with first_of(stop, reload.wanted) as end:
+                    await _work(reload.settings, place, database, end)
+                if not stop.is_set():
+                    log.info("settings_reloaded")
+    finally:
+        watching.cancel()
 
 
 async def _work(settings: Settings, place: Place, database: Database, stop: asyncio.Event) -> None:
     worker = Worker(database, place.box, worker_options(settings))
+    if stop_file := os.environ.get("POMBO_TEST_STOP_BEFORE_WRITE"):
+        worker.sender.before_write = partial(_stop_once, Path(stop_file))
     expander, ingester = Expander(database), Ingester(database)
     pauses, cancelling = PauseDuty(database), CancelDuty(database)
 
@@ -62,11 +98,11 @@ async def _work(settings: Settings, place: Place, database: Database, stop: asyn
         cancelling.bell.set()
 
     bells = {
-        "pombo_due": lambda _: worker.ring(),
-        "pombo_channels": lambda _: worker.ring(),
-        "pombo_runs": lambda _: expander.bell.set(),
-        "pombo_control": ring_control,
-        "pombo_webhooks": lambda _: ingester.bell.set(),
+        DUE_BELL: lambda payload: _ring_due(worker, payload),
+        LEASE_BELL: lambda _: worker.ring_leases(),
+        NEW_RUN_BELL: lambda _: expander.bell.set(),
+        CONTROL_BELL: ring_control,
+        webhooks.BELL: lambda _: ingester.bell.set(),
     }
 
     async def listen() -> None:
@@ -79,10 +115,7 @@ async def _work(settings: Settings, place: Place, database: Database, stop: asyn
             await asyncio.sleep(_RETRY_S)
 
     spare_the_collector()
-    helpers = [
-        asyncio.create_task(listen(), name="bells"),
-        asyncio.create_task(stop_with_supervisor(stop), name="supervisor"),
-    ]
+    listening = asyncio.create_task(listen(), name="bells")
     duties = [
         asyncio.create_task(worker.run(stop), name="sending"),
         asyncio.create_task(expander.run(stop), name="expander"),
@@ -106,13 +139,12 @@ async def _work(settings: Settings, place: Place, database: Database, stop: asyn
             task.result()
     finally:
         stop.set()
-        for task in helpers:
-            task.cancel()
+        listening.cancel()
         # Sending bounds its own end. The others' work is done in transactions that can be done again at any time.
         sending, *others = duties
         await asyncio.wait([sending])
         _, late = await asyncio.wait(others, timeout=_DUTIES_S)
         for task in late:
             task.cancel()
-        ended = await asyncio.gather(*duties, *helpers, return_exceptions=True)
+        ended = await asyncio.gather(*duties, listening, return_exceptions=True)
         log.info("worker_stopped", failed=sum(isinstance(end, Exception) for end in ended))

@@ -6,10 +6,11 @@ stop and runs pause there for good; how long to leave Meta alone is noted for ot
 
 from collections.abc import Callable
 
-from pombo.domain.outcomes import ErrorScope, SendError
+from pombo.domain.outcomes import ErrorClass, ErrorScope, SendError
 from pombo.sending.backoff import retry_delay
-from pombo.sending.lane import Lane, Stream
+from pombo.sending.lane import Lane
 from pombo.sending.outcomes import OutcomeWriter
+from pombo.sending.outgoing import Stream
 from pombo.store.channels import is_concerned
 from pombo.store.cooldowns import Cause, Cooldown
 from pombo.telemetry import log
@@ -58,12 +59,15 @@ class Consequences:
         if begins:
             # One step per pause, not one per answer of the messages that were in flight together.
             lane.throttled += 1
+            self._slow_down(lane, error, now)
         delay = retry_delay(lane.throttled, error.backoff, self._chance)
         lane.resume_at = max(lane.resume_at, now + delay)
         if begins:
             for other in self._concerned(lane, error.scope):
                 other.throttled = max(other.throttled, lane.throttled)
                 other.resume_at = max(other.resume_at, lane.resume_at)
+                if other is not lane:
+                    self._slow_down(other, error, now)
             if delay >= WORTH_NOTING_S:
                 channel, reason = lane.channel, error.words
                 self._writer.throttle(
@@ -73,15 +77,23 @@ class Consequences:
                 )
         return delay
 
+    @staticmethod
+    def _slow_down(lane: Lane, error: SendError, now: float) -> None:
+        if error.error_class is ErrorClass.RATE_LIMIT and lane.adaptive.refused(
+            now, f"Meta refused for being too fast ({error.full_code})"
+        ):
+            lane.set_rate(lane.adaptive.current, now)
+            log.info("rate_lowered", channel=lane.channel.id, rate=lane.adaptive.current, reason=lane.adaptive.reason)
+
     def pause_runs(self, stream: Stream, error: SendError) -> None:
         """All runs with the stream's template wait until somebody resumes them."""
-        template = stream.payload.template
+        template = stream.payload and stream.payload.template
         self._pause(stream, error, f"{error.words} {error.next_step}")
         if template is None:
             return
         for lane in self._concerned(stream.lane, ErrorScope.ACCOUNT):
             for other in list(lane.streams.values()):
-                if other.run_id > 0 and other.payload.template == template:
+                if other.payload is not None and other.payload.template == template:
                     lane.drop_stream(other.run_id)
 
     def content_failed(self, stream: Stream, error: SendError) -> None:

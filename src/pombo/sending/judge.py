@@ -8,19 +8,25 @@ from typing import assert_never
 from pombo.domain.content import RenderError
 from pombo.domain.outcomes import Accepted, ErrorClass, ErrorScope, SendError
 from pombo.domain.reactions import Reaction, reaction_to
-from pombo.meta.answers import read_answer
+from pombo.meta.answers import read_answer, read_usage
 from pombo.meta.errors import connection_error, content_error
-from pombo.meta.transport import Answer, NeverWritten, Result
+from pombo.meta.transport import Answer, NeverWritten, Reason, Result
 from pombo.sending.backoff import retry_delay
 from pombo.sending.consequences import Consequences
-from pombo.sending.lane import Lane, Outgoing
+from pombo.sending.lane import Lane
 from pombo.sending.outcomes import OutcomeWriter
+from pombo.sending.outgoing import Outgoing
+from pombo.telemetry import log
 
 # A message that only its own recipient holds back (the pair limit) gets so many attempts, whatever the setting says:
 # Meta's 1 + 4 + 16 + 64 + 256 s are longer than the 270 s in which the largest burst to one person is paid off.
 PAIR_ATTEMPTS = 6
 # Where not a byte could be written, messages come back after 2^n s at most, for the breaker holds the channel anyway.
 MOST_UNREACHABLE = 6
+
+# Meta's usage figures move slowly, and finding them costs more than the rest of an answer: each 32nd is looked at,
+# about one a second for a Page.
+USAGE_EVERY = 32
 
 
 @dataclass(slots=True)
@@ -65,7 +71,11 @@ class Judge:
     def answered(self, result: Result, message: Outgoing) -> None:
         if not isinstance(result, Answer):
             title = f"{result.reason}: {result.detail}" if result.detail else result.reason
-            if isinstance(result, NeverWritten):
+            if result.reason is Reason.SHUTDOWN:
+                # Given up by us, which says nothing of Meta: the next owner must not find the breaker open for it.
+                message.stream.lane.breaker.undecided()
+                self._give_up(message, connection_error(title, isinstance(result, NeverWritten)))
+            elif isinstance(result, NeverWritten):
                 self._unreachable(message, connection_error(title, True))
             else:
                 self._doubt(message, connection_error(title, False))
@@ -76,6 +86,8 @@ class Judge:
             self._stats.accepted += 1
             lane.accepted += 1
             lane.throttled = 0
+            if not lane.accepted % USAGE_EVERY:
+                self._heed_usage(lane, result)
             message.stream.failures = 0
             lane.breaker.success()
             self._writer.accepted(message, outcome.provider_id)
@@ -107,6 +119,13 @@ class Judge:
                 self._retry(message, error)
             case _:
                 assert_never(reaction)
+
+    def _give_up(self, message: Outgoing, error: SendError) -> None:
+        if error.proves_not_accepted:
+            self._put_back(message, error, 0.0)
+        else:
+            self._stats.uncertain += 1
+            self._writer.doubt(message, error)
 
     def _doubt(self, message: Outgoing, error: SendError) -> None:
         breaker = message.stream.lane.breaker
@@ -145,3 +164,11 @@ class Judge:
             return
         self._stats.retried += 1
         self._writer.retry(message, error, retry_delay(attempts, error.backoff, self._chance), counts=True)
+
+    def _heed_usage(self, lane: Lane, answer: Answer) -> None:
+        if (percent := read_usage(answer.headers)) is None:
+            return
+        now = self._clock()
+        if lane.adaptive.usage(percent, now):
+            lane.set_rate(lane.adaptive.current, now)
+            log.info("rate_lowered", channel=lane.channel.id, rate=lane.adaptive.current, reason=lane.adaptive.reason)

@@ -1,16 +1,21 @@
 """A lane: the one place that sends for one channel, and what it holds in memory."""
 
-from collections import deque
+import heapq
 from collections.abc import Iterable
-from datetime import date, datetime
+from dataclasses import dataclass
+from itertools import count, islice
 
-from pombo.meta.payloads import CompiledPayload
+from pombo.domain.channels import ChannelKind
+from pombo.domain.classes import MessageClass
 from pombo.meta.transport import RequestHead
-from pombo.sending.breaker import Breaker
-from pombo.sending.pacer import TokenBucket
+from pombo.sending.adaptive import AdaptiveRate
+from pombo.sending.breaker import Breaker, BreakerState
+from pombo.sending.class_queue import ClassQueue
+from pombo.sending.outgoing import Outgoing, Stream
+from pombo.sending.pacer import RESERVED_FOR_REPLIES, TokenBucket
+from pombo.sending.pairs import PairLimit
 from pombo.store.channels import Channel
 from pombo.store.leases import Lease
-from pombo.store.outbox import BEGINNING
 
 # What a lane reads ahead: two seconds' worth, so that reading (a few milliseconds) is never what it waits for; no more
 # than bounds its memory, no less than makes a read worth its round trip.
@@ -19,81 +24,48 @@ LEAST_READ_AHEAD = 50
 MOST_READ_AHEAD = 4000
 # One statement's intents: 500 take some 5 ms of database time, short against the pacing of any channel.
 MOST_INTENTS = 500
+# Messenger takes 10 audio or video messages a second from a Page (Meta's rate limits, 2026), below any channel's rate.
+MEDIA_RATE = 10.0
 
 
-class Outgoing:
-    """A message in the lane's hands."""
+@dataclass(frozen=True, slots=True)
+class Away:
+    """An attempted message that is not in the lane's hands: it waits for another attempt, or is in doubt."""
 
-    __slots__ = ("attempt", "id", "intent", "recipient", "stream", "uncounted", "variables")
-
-    def __init__(
-        self, id: int, attempt: int, uncounted: int, recipient: str, variables: str | None, stream: "Stream"
-    ) -> None:
-        self.id = id
-        self.attempt = attempt
-        """Attempts made so far; from the intent on, the number of this one."""
-        self.uncounted = uncounted
-        self.recipient = recipient
-        self.variables = variables
-        """JSON text, read only if the content has variables."""
-        self.stream = stream
-        self.intent: Intent | None = None
-
-
-class Intent:
-    """One stored batch of intents; forgotten when the outcomes of all its messages are saved."""
-
-    __slots__ = ("day", "id", "open")
-
-    def __init__(self, id: int, day: date, open: int) -> None:
-        self.id = id
-        self.day = day
-        """UTC; part of the send keys."""
-        self.open = open
-
-
-class Stream:
-    """One run's messages on this channel: read ahead in order, by its own cursor."""
-
-    __slots__ = ("cursor", "failures", "lane", "more", "pass_began", "payload", "queue", "run_id", "unsent")
-
-    def __init__(self, lane: "Lane", run_id: int, payload: CompiledPayload) -> None:
-        self.lane = lane
-        self.run_id = run_id
-        self.payload = payload
-        self.queue: deque[Outgoing] = deque()
-        self.cursor: tuple[datetime, int] = BEGINNING
-        self.more = True
-        """Whether reading may find something."""
-        self.pass_began = float("-inf")
-        """Loop time of the last read from the beginning."""
-        self.failures = 0
-        """Failures in a row that are the content's own."""
-        self.unsent = 0
-        """Messages that were collected and have neither left nor been given up: what a pause must wait for."""
+    recipient: str
+    message_class: MessageClass
+    until: float | None
+    """A doubtful one holds the others until then (loop time); one that waits, for as long as it waits."""
 
 
 class Lane:
     """Plain in-memory state, exact because the lease makes this the only sender of the channel."""
 
     __slots__ = (
+        "_delayed",
+        "_numbers",
         "accepted",
+        "adaptive",
+        "away",
         "breaker",
-        "buffered",
         "channel",
         "draining",
         "failed",
+        "gate",
         "head",
+        "learned",
         "lease",
         "leaving",
+        "media",
         "open",
         "pacer",
+        "pairs",
+        "queues",
         "resume_at",
         "stop_saved",
         "stopped",
         "streams",
         "throttled",
-        "turns",
         "waiting_ids",
     )
 
@@ -102,17 +74,26 @@ class Lane:
         self.lease = lease
         self.head = head
         self.pacer = pacer
+        self.gate = TokenBucket(pacer.rate, pacer.started)
+        """The same rate once more, where messages leave: what was held up on its way there must not leave at once."""
+        self.adaptive = AdaptiveRate(channel.rate_per_second, pacer.rate)
         self.breaker = breaker
+        whatsapp = channel.kind is ChannelKind.WHATSAPP
+        self.pairs = PairLimit() if whatsapp else None
+        self.media = None if whatsapp else TokenBucket(MEDIA_RATE, 0.0)
+        """For streams of audio and video."""
         self.streams: dict[int, Stream] = {}
         self.leaving: list[Stream] = []
         """Dropped streams of which something collected has not left yet."""
-        self.turns: deque[Stream] = deque()
-        """Streams with something queued, in the order of their turns."""
-        self.buffered = 0
+        self.queues = tuple(ClassQueue(message_class) for message_class in MessageClass)
+        self._delayed: list[tuple[float, int, Outgoing]] = []
+        self._numbers = count()
+        self.away: dict[int, Away] = {}
+        """By message id."""
         self.open = 0
         """Messages between being collected and having their outcome saved."""
         self.waiting_ids: set[int] = set()
-        """Ids queued or open: what a read from the beginning must leave out."""
+        """Ids in the lane's hands: what a read from the beginning must leave out."""
         self.resume_at = 0.0
         """Throttled until then (loop time)."""
         self.throttled = 0
@@ -123,54 +104,141 @@ class Lane:
         """Stopped by an error of Meta's: nothing more leaves until somebody has acted."""
         self.stop_saved = True
         """Whether the channel's row tells so already."""
+        self.learned = self.adaptive.learned
+        """As the lease's row has it."""
         self.accepted = 0
         self.failed = 0
+
+    @property
+    def buffered(self) -> int:
+        replies, transactional, bulk = self.queues
+        return replies.buffered + transactional.buffered + bulk.buffered
+
+    @property
+    def is_notable(self) -> bool:
+        """Whether there is more to tell than that it idles."""
+        return bool(
+            self.streams
+            or self.open
+            or self.stopped
+            or self.breaker.failures
+            or self.breaker.state is not BreakerState.CLOSED
+            or self.adaptive.learned
+        )
+
+    @property
+    def grace_s(self) -> float:
+        """How long a doubtful message holds later ones to its recipient."""
+        return self.channel.doubt_grace_s
+
+    @property
+    def has_messages(self) -> bool:
+        return bool(self.buffered or self._delayed)
 
     @property
     def read_ahead(self) -> int:
         return int(min(MOST_READ_AHEAD, max(LEAST_READ_AHEAD, self.pacer.rate * READ_AHEAD_S)))
 
     def enqueue(self, stream: Stream, messages: Iterable[Outgoing]) -> None:
-        if not stream.queue:
-            self.turns.append(stream)
-        before = len(stream.queue)
-        stream.queue.extend(messages)
-        self.buffered += len(stream.queue) - before
+        self.queues[stream.message_class].enqueue(stream, messages)
 
-    def take(self, wanted: int, now: float) -> list[Outgoing]:
-        """Up to `wanted` messages that may leave now: pacer, breaker and throttle permitting, streams in turn."""
+    # --- taking ---------------------------------------------------------------------------------------------------
+
+    def take(self, wanted: int, now: float, last: MessageClass = MessageClass.BULK) -> list[Outgoing]:
+        """Up to `wanted` messages that may leave now, replies first, classes after `last` not at all.
+
+        Pacer, breaker, throttle and limits of single recipients permitting.
+        """
         if self.draining or self.stopped or now < self.resume_at:
             return []
+        if self._delayed:
+            self._put_back_delayed(now)
         allowed = self.breaker.allows(min(wanted, self.buffered), now)
-        count = self.pacer.take(allowed, now)
-        if not count:
+        if not allowed:
             return []
-        self.breaker.left(count)
         taken: list[Outgoing] = []
-        turns = self.turns
-        while len(taken) < count:
-            # A round gives each stream an even part; what one does not use goes to the others in the next.
-            share = max(1, (count - len(taken)) // len(turns))
-            for _ in range(len(turns)):
-                stream = turns.popleft()
-                queue = stream.queue
-                part = min(share, len(queue), count - len(taken))
-                taken.extend(queue.popleft() for _ in range(part))
-                stream.unsent += part
-                if queue:
-                    turns.append(stream)
-        self.buffered -= count
-        self.open += count
+        for queue in self.queues[: last + 1]:
+            if queue.buffered and len(taken) < allowed:
+                taken += self._take_of(queue, min(allowed - len(taken), queue.buffered), now)
+        self.breaker.left(len(taken))
+        self.open += len(taken)
         return taken
 
-    def wait(self, now: float) -> float | None:
-        """Seconds until something may leave; None when an event must come first."""
-        if self.draining or self.stopped or not self.buffered:
+    def _take_of(self, queue: ClassQueue, wanted: int, now: float) -> list[Outgoing]:
+        tokens = self.pacer.take(wanted, now, _reserve(queue))
+        if not tokens:
+            return []
+        taken, delayed = queue.take(tokens, now, self.pairs)
+        if len(taken) < tokens:
+            self.pacer.give_back(tokens - len(taken))
+        for at, message in delayed:
+            heapq.heappush(self._delayed, (at, next(self._numbers), message))
+        return taken
+
+    def set_rate(self, rate: float, now: float) -> None:
+        self.pacer.set_rate(rate, now)
+        self.gate.set_rate(rate, now)
+
+    def pass_gate(self, message: Outgoing, now: float) -> float:
+        """0.0, and counted, when the message may leave now; else the seconds that it must wait."""
+        reserve = _reserve(self.queues[message.stream.message_class])
+        return 0.0 if self.gate.take(1, now, reserve) else self.gate.wait(now, reserve)
+
+    def _put_back_delayed(self, now: float) -> None:
+        while self._delayed and self._delayed[0][0] <= now:
+            message = heapq.heappop(self._delayed)[2]
+            self.queues[message.stream.message_class].put_back(message)
+
+    def wait(self, now: float, last: MessageClass = MessageClass.BULK) -> float | None:
+        """Seconds until something of the classes up to `last` may leave; None when an event must come first."""
+        if self.draining or self.stopped:
+            return None
+        waits = [self.pacer.wait(now, _reserve(queue)) for queue in self.queues[: last + 1] if queue.buffered]
+        if self._delayed and last is MessageClass.BULK:
+            waits.append(max(0.0, self._delayed[0][0] - now))
+        if not waits:
             return None
         if now < self.resume_at:
             return self.resume_at - now
         breaker_wait = self.breaker.wait(now)
-        return None if breaker_wait is None else max(breaker_wait, self.pacer.wait(now))
+        return None if breaker_wait is None else max(breaker_wait, min(waits))
+
+    # --- order ----------------------------------------------------------------------------------------------------
+
+    def release(self, message: Outgoing) -> None:
+        """The message is settled: the next one to its recipient may leave."""
+        self.queues[message.stream.message_class].release(message.recipient, message.id)
+
+    def send_away(self, message: Outgoing, until: float | None = None) -> None:
+        """It waits for another attempt (None), or is in doubt, for which the others wait until then at most."""
+        self.hold(message.id, Away(message.recipient, message.stream.message_class, until))
+
+    def hold(self, message_id: int, away: Away) -> None:
+        """Later messages to the recipient wait, unless there is one in front of them already."""
+        queue = self.queues[away.message_class]
+        if queue.front.setdefault(away.recipient, message_id) == message_id:
+            self.away[message_id] = away
+
+    def came_back(self, message_id: int) -> None:
+        """It was read for another attempt; it still stands in front."""
+        self.away.pop(message_id, None)
+
+    def let_pass(self, message_ids: Iterable[int]) -> None:
+        """These hold the others no longer."""
+        for message_id in message_ids:
+            if (away := self.away.pop(message_id, None)) is not None:
+                self.queues[away.message_class].release(away.recipient, message_id)
+
+    def holding(self, most: int) -> list[int]:
+        """Messages away that hold somebody up, and up to `most` of the others, those away for longest."""
+        found = (
+            [id for id, away in self.away.items() if away.recipient in self.queues[away.message_class].parked]
+            if any(queue.parked for queue in self.queues)
+            else []
+        )
+        return found + list(islice(self.away, most))
+
+    # --- streams --------------------------------------------------------------------------------------------------
 
     def drop_stream(self, run_id: int) -> None:
         """Forgets a stream that was closed or paused; what of it is open goes on."""
@@ -179,12 +247,16 @@ class Lane:
             return
         if stream.unsent:
             self.leaving.append(stream)
-        if not stream.queue:
-            return
-        self.turns.remove(stream)
-        self.buffered -= len(stream.queue)
-        self.waiting_ids.difference_update(message.id for message in stream.queue)
-        stream.queue.clear()
+        queue = self.queues[stream.message_class]
+        dropped = queue.drop(stream)
+        if self._delayed:
+            mine = [entry[2] for entry in self._delayed if entry[2].stream is stream]
+            self._delayed = [entry for entry in self._delayed if entry[2].stream is not stream]
+            heapq.heapify(self._delayed)
+            for message in mine:
+                queue.release(message.recipient, message.id)
+            dropped += mine
+        self.waiting_ids.difference_update(message.id for message in dropped)
 
     @property
     def is_clear(self) -> bool:
@@ -205,3 +277,7 @@ class Lane:
     def drop_queues(self) -> None:
         for run_id in list(self.streams):
             self.drop_stream(run_id)
+
+
+def _reserve(queue: ClassQueue) -> float:
+    return 0.0 if queue.message_class is MessageClass.REPLY else RESERVED_FOR_REPLIES

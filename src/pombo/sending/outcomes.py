@@ -9,8 +9,10 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from pombo.domain.classes import MessageClass
 from pombo.domain.outcomes import ErrorClass, SendError
-from pombo.sending.lane import Lane, Outgoing, Stream
+from pombo.sending.lane import Lane
+from pombo.sending.outgoing import Outgoing, Stream
 from pombo.store import channels, consequences, cooldowns, outbox, receipts, settlement, suppressions
 from pombo.store.channels import Stop
 from pombo.store.consequences import RunPause
@@ -94,6 +96,7 @@ class OutcomeWriter:
         self._rung = asyncio.Event()
         self._full = asyncio.Event()
         self._closing = False
+        self._clock = asyncio.get_running_loop().time
         self.worker_id = 0
         self.stats = WriterStats()
 
@@ -107,6 +110,7 @@ class OutcomeWriter:
         self._waiting.settled.append(
             Settled(channel.workspace_id, channel.id, message.id, message.attempt, intent.day, ACCEPTED, provider_id)
         )
+        message.stream.lane.release(message)
         self._add(message)
 
     def failed(self, message: Outgoing, error: SendError) -> None:
@@ -118,14 +122,18 @@ class OutcomeWriter:
                 error.code, error.subcode, error.title,
             )
         )  # fmt: skip
+        message.stream.lane.release(message)
         self._add(message)
 
     def retry(self, message: Outgoing, error: SendError, delay_s: float, *, counts: bool) -> None:
         self._waiting.retries.append(self._undecided(message, error, delay_s, counts))
+        message.stream.lane.send_away(message)
         self._add(message)
 
     def doubt(self, message: Outgoing, error: SendError) -> None:
         self._waiting.doubts.append(self._undecided(message, error))
+        lane = message.stream.lane
+        lane.send_away(message, self._clock() + lane.grace_s)
         self._add(message)
 
     def stop(self, lane: Lane, lanes: list[Lane], error: SendError) -> None:
@@ -140,7 +148,8 @@ class OutcomeWriter:
     def pause(self, stream: Stream, error: SendError, why: str) -> None:
         """The stream's run waits until somebody resumes it, and every other with its template, if that is at fault."""
         channel = stream.lane.channel
-        template = stream.payload.template if error.error_class is not ErrorClass.PERMANENT else None
+        payload = stream.payload
+        template = payload.template if payload is not None and error.error_class is not ErrorClass.PERMANENT else None
         self._waiting.further.pauses[channel.workspace_id, stream.run_id] = RunPause(
             channel.workspace_id, channel.id, stream.run_id, template, error.full_code, why
         )
@@ -174,7 +183,7 @@ class OutcomeWriter:
         channel = message.stream.lane.channel
         return Undecided(
             channel.workspace_id, channel.id, message.id, message.attempt, error.code, error.subcode, error.title,
-            delay_s, counts,
+            delay_s, counts, message.stream.message_class,
         )  # fmt: skip
 
     def _add(self, message: Outgoing) -> None:
@@ -182,7 +191,9 @@ class OutcomeWriter:
         self.stats.unsaved += 1
         if not self._rung.is_set():
             self._rung.set()
-        if len(self._waiting.messages) >= self._batch_size:
+        if (
+            len(self._waiting.messages) >= self._batch_size or message.stream.message_class is MessageClass.REPLY
+        ):  # somebody watches what becomes of a reply
             self._full.set()
 
     async def run(self) -> None:
@@ -247,6 +258,7 @@ class OutcomeWriter:
             intent.open -= 1
             if not intent.open:
                 self._finished.append(intent.id)
+                intent.identity.open -= 1
         if accepted := [outcome for outcome in batch.settled if outcome.state == ACCEPTED]:
             task = asyncio.create_task(self._look_for_receipts(accepted))
             self._looking.add(task)
@@ -274,7 +286,7 @@ class OutcomeWriter:
         for pause in further.pauses.values():
             paused = await consequences.pause_for(connection, pause)
             for run_id in paused:
-                log.warning("run_paused", workspace_id=pause.workspace_id, run_id=run_id, code=pause.code)
+                log.warning("run_paused_by_error", workspace_id=pause.workspace_id, run_id=run_id, code=pause.code)
         if further.suppressions:
             await suppressions.suppress(connection, further.suppressions)
         if closed := [channel for channel, cooldown in further.breakers.items() if cooldown is None]:

@@ -6,7 +6,8 @@ within the transport for a connection that is being made. Its lane counts the fi
 
 from pombo.domain.ids import WorkerId
 from pombo.meta.transport import Transport
-from pombo.sending.lane import Lane, Outgoing
+from pombo.sending.lane import Lane
+from pombo.sending.outgoing import Outgoing
 from pombo.store import pauses
 from pombo.store.database import Connection
 from pombo.store.pauses import Halted, Paused

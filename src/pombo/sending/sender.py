@@ -1,20 +1,26 @@
 """Takes messages from the lanes to Meta: collect, store intents, render, send."""
 
 import asyncio
+import contextlib
 from collections import deque
+from collections.abc import Callable
 from datetime import UTC
 from itertools import count
 
 import msgspec
 
+from pombo.domain.classes import MessageClass
 from pombo.domain.content import RenderError
 from pombo.domain.sendkey import format_day, format_key
 from pombo.meta.errors import connection_error
-from pombo.meta.transport import Result, Transport
+from pombo.meta.transport import NeverWritten, Reason, Result, Transport
+from pombo.sending.direct import direct_payload
+from pombo.sending.identity import Identity, clock
 from pombo.sending.judge import Judge, SenderStats
-from pombo.sending.lane import MOST_INTENTS, Intent, Lane, Outgoing
+from pombo.sending.lane import MOST_INTENTS, Lane
 from pombo.sending.outcomes import OutcomeWriter
-from pombo.sending.pacer import TokenBucket
+from pombo.sending.outgoing import Intent, Outgoing
+from pombo.sending.pacer import RESERVED_FOR_REPLIES, TokenBucket
 from pombo.store import outbox
 from pombo.store.database import TRY_AGAIN, Connection, away
 from pombo.store.errors import DatabaseUnavailable
@@ -33,7 +39,11 @@ _decode_variables = msgspec.json.Decoder(dict[str, object]).decode
 
 
 class Sender:
-    """One per worker, for all its lanes. `lanes` is the worker's own dict, read live."""
+    """One per worker, for all its lanes. `lanes` is the worker's own dict, read live.
+
+    Replies have a way of their own past the rest: some of the sockets and of the room for unsaved outcomes are kept for
+    them, and a loop that stores the intents of nothing else.
+    """
 
     def __init__(
         self, transport: Transport, writer: OutcomeWriter, lanes: dict[tuple[int, int], Lane], *, concurrency: int,
@@ -45,9 +55,13 @@ class Sender:
         self._concurrency = concurrency
         self._most_armed = max(1, int(min(concurrency, sockets) * ARMED_SHARE))
         self._armed: deque[tuple[bytes, Outgoing]] = deque()
+        self._armed_replies: deque[tuple[bytes, Outgoing]] = deque()
+        self._held_back: dict[int, tuple[asyncio.TimerHandle, bytes, Outgoing]] = {}
+        """Armed as well, but too early for their channel's rate; by message id."""
         self._storing = 0
         self._flying = 0
         self._wake = asyncio.Event()
+        self._reply_wake = asyncio.Event()
         self._asked_for_socket = False
         self._closing = False
         self._idle = asyncio.Event()
@@ -61,7 +75,10 @@ class Sender:
         """How many more messages may be collected; None for no limit. (One batch of a cron call.)"""
         self.pacer: TokenBucket | None = None
         """This worker's part of the global limit, if there is one."""
-        self.worker_id = 0
+        self.identity: Identity | None = None
+        """None until the worker is registered; before that there are no lanes."""
+        self.before_write: Callable[[], None] | None = None
+        """A test's: called between the look at the deadline and the first byte."""
         self.stats = SenderStats()
         self.judge = Judge(
             writer, lanes, self.stats, attempts=attempts, content_failures=content_failures, clock=self._clock
@@ -74,9 +91,13 @@ class Sender:
         if not self._wake.is_set():
             self._wake.set()
 
+    def wake_replies(self) -> None:
+        """Replies were read."""
+        self._reply_wake.set()
+
     @property
     def quiet(self) -> bool:
-        return not (self._flying or self._armed or self._storing)
+        return not (self._flying or self._armed or self._armed_replies or self._held_back or self._storing)
 
     async def run(self, connection: Connection) -> None:
         """Until `close`, and then until nothing is in flight. Raises DatabaseUnavailable when `connection` breaks.
@@ -94,33 +115,49 @@ class Sender:
         self._idle.set()
         await self.drained()
 
+    async def run_replies(self, connection: Connection) -> None:
+        """As `run`, for replies alone: none waits for the intents of hundreds of others."""
+        await outbox.bound(connection)
+        while not self._closing:
+            self._reply_wake.clear()
+            batch = self._collect_replies()
+            if batch:
+                await self._store_and_arm(connection, batch)
+                continue
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._time_until_something_may_leave(MessageClass.REPLY)):
+                    await self._reply_wake.wait()
+        await self.drained()
+
     def close(self) -> None:
         self._closing = True
         self.wake()
+        self.wake_replies()
 
     async def _sleep(self) -> None:
         try:
-            async with asyncio.timeout(self._time_until_something_may_leave()):
+            async with asyncio.timeout(
+                None if self._capacity() <= 0 else self._time_until_something_may_leave(MessageClass.BULK)
+            ):
                 await self._wake.wait()
         except TimeoutError:
             return
         if self._flying and self._capacity() < FEW:
             await asyncio.sleep(GATHER_S)
 
-    def _time_until_something_may_leave(self) -> float | None:
+    def _time_until_something_may_leave(self, last: MessageClass) -> float | None:
         """None when an event must come first: an answer, a saved outcome, messages read."""
-        if self._capacity() <= 0:
-            return None
         now = self._clock()
-        waits = [wait for lane in self._lanes.values() if (wait := lane.wait(now)) is not None]
+        waits = [wait for lane in self._lanes.values() if (wait := lane.wait(now, last)) is not None]
         if not waits:
             return None
+        reserve = 0.0 if last is MessageClass.REPLY else RESERVED_FOR_REPLIES
         # Several lanes are due at about the same time: one wake-up for those of the next few milliseconds.
-        return max(min(waits), GATHER_S, 0.0 if self.pacer is None else self.pacer.wait(now))
+        return max(min(waits), GATHER_S, 0.0 if self.pacer is None else self.pacer.wait(now, reserve))
 
     def _capacity(self) -> int:
         """How many messages may be collected now: sockets, concurrency and unsaved outcomes permitting."""
-        coming = self._storing + len(self._armed)
+        coming = self._storing + len(self._armed) + len(self._held_back)
         outstanding = self._flying + coming
         sockets = self._transport.free_sockets() - coming
         room = min(sockets, self._concurrency - outstanding, self._writer.room() - outstanding)
@@ -131,45 +168,70 @@ class Sender:
         if capacity <= 0:
             return []
         now = self._clock()
-        ready = [lane for lane in self._lanes.values() if lane.buffered]
-        if not ready:
+        if self.pacer is not None and not (capacity := self.pacer.take(capacity, now, RESERVED_FOR_REPLIES)):
             return []
-        if self.pacer is not None and not (capacity := self.pacer.take(capacity, now)):
-            return []
-        # Another lane begins each time; each takes an even part first, then the rest goes to whoever has more.
-        self._turn = (self._turn + 1) % len(ready)
-        ready = ready[self._turn :] + ready[: self._turn]
         batch: list[Outgoing] = []
-        for share in (max(1, capacity // len(ready)), capacity):
-            for lane in ready:
-                if (left := capacity - len(batch)) <= 0:
-                    break
-                batch += lane.take(min(share, left), now)
-        if self.budget is not None:
-            self.budget -= len(batch)
+        # Lanes that have a message that the pair limit delayed are asked too: it may have come due.
+        ready = [lane for lane in self._lanes.values() if lane.has_messages]
+        if ready:
+            # Another lane begins each time; each takes an even part first, then the rest goes to whoever has more.
+            self._turn = (self._turn + 1) % len(ready)
+            ready = ready[self._turn :] + ready[: self._turn]
+            for share in (max(1, capacity // len(ready)), capacity):
+                for lane in ready:
+                    if (left := capacity - len(batch)) <= 0:
+                        break
+                    batch += lane.take(min(share, left), now)
+        self._count(batch)
         if self.pacer is not None:
             self.pacer.give_back(capacity - len(batch))
+        return batch
+
+    def _collect_replies(self) -> list[Outgoing]:
+        capacity = MOST_INTENTS if self.budget is None else min(self.budget, MOST_INTENTS)
+        capacity = min(capacity, self._transport.free_sockets(reserved=True) - len(self._armed_replies))
+        now = self._clock()
+        if self.pacer is not None and capacity > 0:
+            capacity = self.pacer.take(capacity, now)
+        batch: list[Outgoing] = []
+        for lane in self._lanes.values():
+            if len(batch) >= capacity:
+                break
+            if lane.queues[MessageClass.REPLY].buffered:
+                batch += lane.take(capacity - len(batch), now, MessageClass.REPLY)
+        self._count(batch)
+        if self.pacer is not None and capacity > 0:
+            self.pacer.give_back(capacity - len(batch))
+        return batch
+
+    def _count(self, batch: list[Outgoing]) -> None:
+        if not batch:
+            return
+        if self.budget is not None:
+            self.budget -= len(batch)
         self.stats.collected += len(batch)
         self.hungry.set()
-        return batch
 
     # --- intents --------------------------------------------------------------------------------------------------
 
     async def _store_and_arm(self, connection: Connection, batch: list[Outgoing]) -> None:
-        intent_id = next(self._intent_ids)
+        identity, intent_id = self.identity, next(self._intent_ids)
+        assert identity is not None
         leases = {id(m.stream.lane): m.stream.lane.lease for m in batch}
         self._storing += len(batch)
+        identity.open += 1
         try:
             with away():
                 at, ids = await outbox.store_intents(
                     connection,
-                    self.worker_id,
+                    identity.worker_id,
                     intent_id,
                     [((lease := m.stream.lane.lease).workspace_id, m.id, lease.epoch, m.attempt) for m in batch],
                     list(leases.values()),
                 )
         except (DatabaseUnavailable, *TRY_AGAIN):
-            self._give_up(batch, intent_id)
+            identity.open -= 1
+            self._give_up(batch, identity.worker_id, intent_id)
             raise
         finally:
             self._storing -= len(batch)
@@ -180,7 +242,9 @@ class Sender:
             granted = [m for m in batch if m.id in wanted]
             self._let_go([m for m in batch if m.id not in wanted])
         day = at.astimezone(UTC).date()
-        intent = Intent(intent_id, day, len(granted))
+        intent = Intent(intent_id, identity, day, len(granted))
+        if not granted:
+            identity.open -= 1
         self._arm(granted, intent, format_day(day))
         self._feed()
 
@@ -189,9 +253,9 @@ class Sender:
             message.intent = intent
             message.attempt += 1
             stream = message.stream
-            payload = stream.payload
             variables = None
             try:
+                payload = stream.payload or direct_payload(stream.lane.channel.kind, message.content)
                 if message.variables is not None and not payload.is_constant:
                     variables = _decode_variables(message.variables)
                 body = payload.render(message.recipient, format_key(message.id, message.attempt, day), variables)
@@ -199,22 +263,28 @@ class Sender:
                 stream.unsent -= 1
                 self.judge.not_rendered(message, error)
                 continue
-            self._armed.append((stream.lane.head.with_body(body), message))
+            self._queue_of(message).append((stream.lane.head.with_body(body), message))
 
-    def _let_go(self, refused: list[Outgoing]) -> None:
-        """No longer ours to send, or settled by evidence meanwhile."""
+    def _let_go(self, refused: list[Outgoing], *, settled: bool = True) -> None:
+        """No longer ours to send, or settled by evidence meanwhile; or perhaps still to be sent, when not `settled`.
+
+        Their tokens are gone: the bucket may have filled up since they were taken, and others left in their place.
+        """
         for message in refused:
             message.stream.unsent -= 1
             lane = message.stream.lane
             lane.open -= 1
             lane.waiting_ids.discard(message.id)
-            lane.pacer.give_back(1)
             lane.breaker.undecided()
+            if settled:
+                lane.release(message)
+            else:
+                lane.send_away(message)
 
-    def _give_up(self, batch: list[Outgoing], intent_id: int) -> None:
+    def _give_up(self, batch: list[Outgoing], worker_id: int, intent_id: int) -> None:
         """The statement may have committed, or may yet: undone at once, and once more when it can no longer."""
-        self._let_go(batch)
-        unsure = (self.worker_id, intent_id)
+        self._let_go(batch, settled=False)
+        unsure = (worker_id, intent_id)
         self._writer.revoke(*unsure)
         self._unsure.append((self._clock() + UNSURE_S, unsure))
 
@@ -231,27 +301,64 @@ class Sender:
 
     def give_back_armed(self) -> None:
         """After the transport has closed: not a byte of these was written."""
-        error = connection_error("Not sent: the worker stopped first.", True)
-        while self._armed:
-            _, message = self._armed.popleft()
-            message.stream.unsent -= 1
-            self._writer.retry(message, error, 0.0, counts=False)
+        for timer, request, message in self._held_back.values():
+            timer.cancel()
+            self._armed.append((request, message))
+        self._held_back.clear()
+        for armed in (self._armed_replies, self._armed):
+            while armed:
+                _, message = armed.popleft()
+                message.stream.unsent -= 1
+                self._give_back(message, "Not sent: the worker stopped first.")
+
+    def _give_back(self, message: Outgoing, why: str) -> None:
+        self._writer.retry(message, connection_error(why, True), 0.0, counts=False)
 
     # --- sending --------------------------------------------------------------------------------------------------
 
     def _feed(self) -> None:
-        """Gives armed messages to free sockets."""
-        armed, submit, answered = self._armed, self._transport.submit, self._answered
-        while armed:
-            request, message = armed[0]
-            if not submit(request, answered, message):
-                if not self._asked_for_socket:
-                    self._asked_for_socket = True
-                    self._transport.when_free(self._socket_free)
-                return
-            armed.popleft()
-            message.stream.unsent -= 1
-            self._flying += 1
+        """Gives armed messages to free sockets, replies first."""
+        submit, answered, may_write = self._transport.submit, self._answered, self._may_write
+        now = self._clock()
+        for armed, reserved in ((self._armed_replies, True), (self._armed, False)):
+            while armed:
+                request, message = armed[0]
+                lane = message.stream.lane
+                if wait := lane.pass_gate(message, now):
+                    armed.popleft()
+                    self._hold_back(request, message, wait)
+                    continue
+                if not submit(request, answered, message, reserved=reserved, may_write=may_write):
+                    lane.gate.give_back(1)
+                    if not self._asked_for_socket:
+                        self._asked_for_socket = True
+                        self._transport.when_free(self._socket_free, reserved=reserved)
+                    break
+                armed.popleft()
+                message.stream.unsent -= 1
+                self._flying += 1
+
+    def _hold_back(self, request: bytes, message: Outgoing, wait: float) -> None:
+        """Until the channel's rate lets it leave: it was paced long ago, and has been held up since."""
+        loop = asyncio.get_running_loop()
+        self._held_back[message.id] = loop.call_later(wait, self._let_go_on, message.id), request, message
+
+    def _let_go_on(self, message_id: int) -> None:
+        _, request, message = self._held_back.pop(message_id)
+        self._queue_of(message).appendleft((request, message))
+        self._feed()
+
+    def _queue_of(self, message: Outgoing) -> deque[tuple[bytes, Outgoing]]:
+        return self._armed_replies if message.stream.message_class is MessageClass.REPLY else self._armed
+
+    def _may_write(self, message: Outgoing) -> bool:
+        """Not when the lease has run out: others may have taken the message for doubtful, and decide about it."""
+        assert message.intent is not None
+        if clock() >= message.intent.identity.may_write_until:
+            return False
+        if self.before_write is not None:
+            self.before_write()
+        return True
 
     def _socket_free(self) -> None:
         self._asked_for_socket = False
@@ -259,9 +366,13 @@ class Sender:
 
     def _answered(self, result: Result, message: Outgoing) -> None:
         self._flying -= 1
-        if self._armed:
+        if self._armed or self._armed_replies:
             self._feed()
-        self.judge.answered(result, message)
+        if isinstance(result, NeverWritten) and result.reason is Reason.WITHDRAWN:
+            message.stream.lane.breaker.undecided()
+            self._give_back(message, "Not sent: the worker's lease had run out.")
+        else:
+            self.judge.answered(result, message)
         if not self._wake.is_set() and len(self._armed) * 2 <= self._most_armed:
             self._wake.set()
         if self._closing and self.quiet:

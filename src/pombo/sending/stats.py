@@ -17,11 +17,12 @@ def snapshot(worker: "Worker", name: str) -> str:
     now = worker._clock()
     document = {
         "name": name,
-        "channels": [_lane(lane, now) for lane in worker.lanes.values()],
+        # The others idle at their set rate: of thousands, telling so each second would be most of what is told.
+        "channels": [_lane(lane, now) for lane in worker.lanes.values() if lane.is_notable],
         "http_client": dataclasses.asdict(worker.transport.snapshot()),
         "log_writer": dataclasses.asdict(worker.writer.stats),
         "performance": dataclasses.asdict(worker.sender.stats)
-        | {f"read_ahead_{field}": value for field, value in dataclasses.asdict(worker.reader.stats).items()},
+        | {f"read_ahead_{field}": value for field, value in dataclasses.asdict(worker.read_stats).items()},
     }
     return msgspec.json.encode(document).decode()
 
@@ -37,6 +38,7 @@ def _lane(lane: Lane, now: float) -> dict[str, Any]:
         "channelId": lane.channel.id,
         "name": lane.channel.name,
         "ratePerSecond": lane.pacer.rate,
+        "rateReason": lane.adaptive.reason,
         "inFlight": lane.open,
         "buffered": lane.buffered,
         "accepted": lane.accepted,

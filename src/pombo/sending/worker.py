@@ -2,29 +2,37 @@
 
 import asyncio
 import contextlib
+import math
 import os
 import socket
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from datetime import datetime
 
 import msgspec
 
 from pombo.domain.channels import ChannelState
-from pombo.domain.content import Content, ContentError
+from pombo.domain.classes import MessageClass, direct_stream
+from pombo.domain.content import Content
 from pombo.domain.ids import WorkerId, WorkspaceId
 from pombo.domain.outcomes import ErrorScope
-from pombo.meta.payloads import CompiledPayload, compile_payload, messages_target
+from pombo.meta.payloads import messages_target
 from pombo.meta.transport import RequestHead, Transport
+from pombo.sending import holding, rates
 from pombo.sending.breaker import Breaker
 from pombo.sending.breaker_events import follow
-from pombo.sending.lane import Lane, Stream
+from pombo.sending.lane import Lane
 from pombo.sending.outcomes import OutcomeWriter
 from pombo.sending.pacer import TokenBucket
 from pombo.sending.pauses import Acknowledger
-from pombo.sending.reader import Reader
+from pombo.sending.rates import GlobalRate
+from pombo.sending.reader import Reader, ReaderStats
+from pombo.sending.registration import Registration
+from pombo.sending.resolver import Resolver
 from pombo.sending.sender import Sender
 from pombo.sending.stats import snapshot
-from pombo.store import channels, cooldowns, leases, outbox, workers_view
+from pombo.sending.streams import Streams
+from pombo.store import channels, cooldowns, leases
 from pombo.store.channels import Channel, Stop
 from pombo.store.cooldowns import Cause, Standing
 from pombo.store.database import TRY_AGAIN, Connection, Database
@@ -40,8 +48,10 @@ POLL_S = 1.0
 # Between two looks at which lanes run low; the fastest lane's read-ahead lasts several times as long.
 LOOK_S = 0.01
 _RETRY_S = 0.5
-# Statements of intents under way at a time.
+# Statements of intents under way at a time, besides those of replies.
 SENDERS = 2
+# Sockets that nothing but replies may use, as a part of all: at 80 ms each carries 12 replies a second.
+REPLY_SOCKETS = 0.02
 # A stopping worker gives what is in flight this long to be answered; what is not is doubtful. With the writing of
 # outcomes it ends well within the 30 s that service managers allow.
 GRACE_S = 12.0
@@ -71,6 +81,11 @@ class WorkerOptions:
     outcome_linger_s: float = 2.0
 
 
+def worker_name(pid: int) -> str:
+    """What a process of this machine is called in the table of workers."""
+    return f"{socket.gethostname()}:{pid}"
+
+
 class Worker:
     def __init__(
         self,
@@ -86,13 +101,17 @@ class Worker:
         self._box = box
         self._options = options
         self._workspace_id = workspace_id
-        self._name = f"{socket.gethostname()}:{os.getpid()}"
+        self._name = worker_name(os.getpid())
+        self._clock = asyncio.get_running_loop().time
         self.lanes: dict[tuple[int, int], Lane] = {}
         self.saved = asyncio.Event()
         """Set after each batch of outcomes, for whoever waits for figures to change; they clear it."""
         self.worker_id = WorkerId(0)
         self.transport = Transport(
-            options.graph_api_url, max_sockets=options.max_sockets, answer_timeout=options.answer_timeout_s
+            options.graph_api_url,
+            max_sockets=options.max_sockets,
+            reserved_sockets=min(options.max_sockets - 1, math.ceil(options.max_sockets * REPLY_SOCKETS)),
+            answer_timeout=options.answer_timeout_s,
         )
         self.writer = OutcomeWriter(
             database,
@@ -111,13 +130,23 @@ class Worker:
             content_failures=options.content_failures,
         )
         self.sender.budget = budget
-        self.reader = Reader()
+        self.resolver = Resolver(options.attempts)
+        self.registration = Registration(database.url, self._name, options.lease_s, transient=budget is not None)
+        self._global_rate = None if options.global_rate is None else GlobalRate(options.global_rate, self._clock)
+        if self._global_rate is not None:
+            self.sender.pacer = self._global_rate.pacer
+        self.read_stats = ReaderStats()
+        self._reader = Reader(self.read_stats, MessageClass.REPLY, MessageClass.BULK)
+        self._reply_reader = Reader(self.read_stats, MessageClass.REPLY, MessageClass.REPLY)
         self._pauses = Acknowledger(self.lanes, self.transport)
-        self._payloads: dict[tuple[int, int, str], CompiledPayload] = {}
+        self._streams = Streams(self.lanes)
         self._bell = asyncio.Event()
+        self._reply_bell = asyncio.Event()
+        self._lease_bell = asyncio.Event()
         self._stopping = False
-        self._last_heartbeat = 0.0
-        self._clock = asyncio.get_running_loop().time
+        self._followed: tuple[int, int, int] | None = None
+        """The leases that the lanes follow, if they follow all."""
+        self._channels_seen: datetime | None = None
 
     # --- life -----------------------------------------------------------------------------------------------------
 
@@ -126,32 +155,61 @@ class Worker:
         self._bell.set()
         self.sender.hungry.set()
 
+    def ring_direct(self, workspace_id: int, channel_id: int, message_class: MessageClass) -> None:
+        """A direct message is due: only its stream is looked at."""
+        if (lane := self.lanes.get((workspace_id, channel_id))) is None:
+            return
+        run_id = direct_stream(message_class)
+        if run_id not in lane.streams:
+            # Whether it is open is for the database to say.
+            self.ring()
+            return
+        lane.streams[run_id].more = True
+        if message_class is MessageClass.REPLY:
+            self._reply_bell.set()
+        else:
+            self.sender.hungry.set()
+
+    def ring_leases(self) -> None:
+        """A worker has come or gone, or a channel was added or changed."""
+        self._lease_bell.set()
+
     async def run(self, stop: asyncio.Event) -> None:
         """Until `stop`; then ends what is in flight, writes all outcomes and hands the channels over."""
         await self.transport.start()
         writing = asyncio.create_task(self.writer.run(), name="outcomes")
-        sending = [asyncio.create_task(self._again(self._send), name="sender") for _ in range(SENDERS)]
+        sending = [
+            asyncio.create_task(self._again(loop), name="sender")
+            for loop in (*[self.sender.run] * SENDERS, self.sender.run_replies)
+        ]
+        # To the very end: what is in flight must not look like a dead worker's.
+        beating = asyncio.create_task(self._again(self.registration.beat, while_stopping=True), name="heartbeat")
         loops = [
             asyncio.create_task(self._again(self._tend), name="leases"),
             asyncio.create_task(self._again(self._read), name="reader"),
+            asyncio.create_task(self._again(self._read_replies), name="reply reader"),
         ]
         stopped = asyncio.create_task(stop.wait(), name="stop")
         try:
-            done, _ = await asyncio.wait([writing, *sending, *loops, stopped], return_when=asyncio.FIRST_COMPLETED)
+            parts = [writing, beating, *sending, *loops, stopped]
+            done, _ = await asyncio.wait(parts, return_when=asyncio.FIRST_COMPLETED)
             for task in done - {stopped}:
                 task.result()  # a bug: end loudly
         finally:
             self._stopping = True
             stopped.cancel()
-            await self._shut_down(writing, sending, loops)
+            await self._shut_down(writing, beating, sending, loops)
 
     async def _shut_down(
-        self, writing: asyncio.Task[None], sending: list[asyncio.Task[None]], loops: list[asyncio.Task[None]]
+        self,
+        writing: asyncio.Task[None],
+        beating: asyncio.Task[None],
+        sending: list[asyncio.Task[None]],
+        loops: list[asyncio.Task[None]],
     ) -> None:
         for loop in loops:
             loop.cancel()
         await asyncio.gather(*loops, return_exceptions=True)
-        beating = asyncio.create_task(self._keep_beating())
         self.sender.close()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(GRACE_S):
@@ -160,20 +218,22 @@ class Worker:
         self.sender.give_back_armed()
         self.writer.close()
         done, _ = await asyncio.wait([writing], timeout=WRITE_GRACE_S)
-        beating.cancel()
         for task in (*sending, writing, beating):
             task.cancel()
         await asyncio.gather(*sending, writing, beating, return_exceptions=True)
         if not done:
             log.error("outcomes_lost_to_doubt", unsaved=self.writer.stats.unsaved)
-            return  # the leases end by themselves, and the next owners find the intents
-        with contextlib.suppress(DatabaseUnavailable):
-            async with self._database.borrow() as connection:
-                await leases.retire(connection, self.worker_id)
+            # The leases end by themselves, and the next owners find the intents.
+        else:
+            with contextlib.suppress(DatabaseUnavailable):
+                async with self._database.borrow() as connection:
+                    await leases.retire(connection, self.worker_id)
+        # Not before: the transport is closed, and what was not saved is not to come any more.
+        await self.registration.release_all()
 
-    async def _again(self, loop: Callable[[Connection], Awaitable[None]]) -> None:
+    async def _again(self, loop: Callable[[Connection], Awaitable[None]], *, while_stopping: bool = False) -> None:
         """Runs a loop that needs the database, again whenever it was away."""
-        while not self._stopping:
+        while while_stopping or not self._stopping:
             try:
                 async with self._database.borrow() as connection:
                     await loop(connection)
@@ -181,9 +241,6 @@ class Worker:
             except (DatabaseUnavailable, *TRY_AGAIN) as error:
                 log.warning("database_away", loop=loop.__name__, reason=str(error))
                 await asyncio.sleep(_RETRY_S)
-
-    async def _send(self, connection: Connection) -> None:
-        await self.sender.run(connection)
 
     def _saved(self) -> None:
         self.saved.set()
@@ -199,12 +256,14 @@ class Worker:
             if self._bell.is_set() or now - polled_at >= POLL_S:
                 self._bell.clear()
                 polled_at = now
-                await self._refresh_streams(connection)
+                await self._streams.refresh(connection, self.worker_id)
                 await self._pauses.look(connection, self.worker_id)
             await self._pauses.acknowledge(connection, self.worker_id)
-            if await self.reader.fill(connection, self.lanes.values(), now):
+            if await self._reader.fill(connection, self.lanes.values(), now):
                 self.sender.wake()
-            if self.reader.found_more:
+            if self._reader.found_more:
+                # Replies' readers and senders come first.
+                await asyncio.sleep(0)
                 continue
             patience = max(0.0, polled_at + POLL_S - self._clock())
             with contextlib.suppress(TimeoutError):
@@ -214,47 +273,24 @@ class Worker:
                     # Something was taken from some lane; looking at all of them each time is not worth it.
                     await asyncio.sleep(LOOK_S)
 
-    async def _refresh_streams(self, connection: Connection) -> None:
-        rows = await outbox.open_streams(connection, self.worker_id)
-        wanted: dict[tuple[int, int], set[int]] = {}
-        for workspace_id, channel_id, run_id in rows:
-            wanted.setdefault((workspace_id, channel_id), set()).add(run_id)
-        for key, lane in list(self.lanes.items()):
-            runs = wanted.get(key, set())
-            for run_id in lane.streams.keys() - runs:
-                lane.drop_stream(run_id)
-            for run_id in runs - lane.streams.keys():
-                payload = await self._payload(connection, lane.channel, run_id)
-                if payload is not None:
-                    lane.streams[run_id] = Stream(lane, run_id, payload)
-            for stream in lane.streams.values():
-                stream.more = True
-        used = {(w, r) for w, _, r in rows}
-        for known in [known for known in self._payloads if known[:2] not in used]:
-            del self._payloads[known]
-
-    async def _payload(self, connection: Connection, channel: Channel, run_id: int) -> CompiledPayload | None:
-        key = (channel.workspace_id, run_id, channel.kind)
-        payload = self._payloads.get(key)
-        if payload is None:
-            content = await outbox.run_content(connection, channel.workspace_id, run_id)
-            if content is None:
-                return None
-            try:
-                payload = compile_payload(channel.kind, _decode_content(content))
-            except (ContentError, msgspec.DecodeError) as error:
-                # Refused when the campaign was made; so this run was written past the API.
-                log.error("run_content_refused", run=run_id, channel=channel.id, reason=str(error))
-                return None
-            self._payloads[key] = payload
-        return payload
+    async def _read_replies(self, connection: Connection) -> None:
+        """As soon as the bell has named one; what no bell was rung for is found by `_read`."""
+        while True:
+            await self._reply_bell.wait()
+            self._reply_bell.clear()
+            while await self._reply_reader.fill(connection, self.lanes.values(), self._clock()):
+                self.sender.wake_replies()
+                if not self._reply_reader.found_more:
+                    break
 
     # --- leases ---------------------------------------------------------------------------------------------------
 
     async def _tend(self, connection: Connection) -> None:
         while True:
-            await self._beat(connection)
-            await self._share_global_rate(connection)
+            if self.registration.lost.is_set():
+                await self._register(connection)
+            if self._global_rate is not None:
+                await self._global_rate.tend(connection, self.worker_id)
             await leases.acquire(connection, self.worker_id, self._workspace_id)
             await self._follow_leases(connection)
             await self._hear_of_throttles(connection)
@@ -265,50 +301,31 @@ class Worker:
                     lane.breaker.reset()
                     self.sender.wake()
             await leases.adopt_orphans(connection)
+            await self.resolver.run_once(connection, self.worker_id)
+            await self.registration.release_former()
             self.sender.tend()
+            await holding.let_pass(connection, self.lanes.values(), self._clock())
+            await rates.tend_lanes(connection, self.lanes.values(), self._clock())
+            self.sender.wake()
             await leases.publish(connection, self.worker_id, snapshot(self, self._name))
-            await asyncio.sleep(TEND_S)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(TEND_S):
+                    await self._lease_bell.wait()
+            self._lease_bell.clear()
 
-    async def _beat(self, connection: Connection) -> None:
-        now = self._clock()
-        if self.worker_id and now - self._last_heartbeat < self._options.lease_s / 4:
-            return
-        if self.worker_id and await leases.heartbeat(connection, self.worker_id, self._options.lease_s):
-            self._last_heartbeat = now
-            return
-        if self.worker_id:
-            log.warning("worker_expired", worker=self.worker_id)
+    async def _register(self, connection: Connection) -> None:
         for lane in self.lanes.values():
             lane.drain()
             self._pauses.left(lane)
         self.lanes.clear()
-        self.worker_id = await leases.register(
-            connection, self._name, os.getpid(), self._options.lease_s, transient=self.sender.budget is not None
-        )
-        self.sender.worker_id = self.writer.worker_id = self.worker_id
-        self._last_heartbeat = now
-        log.info("worker_registered", worker=self.worker_id)
-
-    async def _share_global_rate(self, connection: Connection) -> None:
-        """An even part each. While a worker comes or goes the parts may add up to more for one round of `_tend`."""
-        if self._options.global_rate is None:
-            return
-        rate = self._options.global_rate / max(1, await workers_view.count_live_workers(connection))
-        if self.sender.pacer is None:
-            self.sender.pacer = TokenBucket(rate, self._clock())
-        elif self.sender.pacer.rate != rate:
-            self.sender.pacer.set_rate(rate, self._clock())
-
-    async def _keep_beating(self) -> None:
-        """While stopping: what is in flight must not look like a dead worker's."""
-        while True:
-            with contextlib.suppress(DatabaseUnavailable):
-                async with self._database.borrow() as connection:
-                    await leases.heartbeat(connection, self.worker_id, self._options.lease_s)
-            await asyncio.sleep(self._options.lease_s / 4)
+        self.sender.identity = await self.registration.register(connection)
+        self.worker_id = self.writer.worker_id = self.registration.worker_id
 
     async def _follow_leases(self, connection: Connection) -> None:
         """A lane for each channel that is ours, also if the answer that said so was lost; none for any other."""
+        stamp = await leases.stamp(connection, self.worker_id)
+        if stamp == self._followed:
+            return
         owned = {
             (lease.workspace_id, lease.channel_id): lease for lease in await leases.owned(connection, self.worker_id)
         }
@@ -317,26 +334,33 @@ class Worker:
             lane.drain()
             self._pauses.left(lane)
         missing = owned.keys() - self.lanes.keys()
+        # A channel whose secret does not open is looked at again each time.
+        self._followed = None if missing else stamp
         if not missing:
             return
+        learned = await leases.learned_rates(connection, self.worker_id)
         standing = await cooldowns.of_worker(connection, self.worker_id)
         breakers = {(s.workspace_id, s.channel_id): s for s in standing if s.cause is Cause.BREAKER}
+        taken: dict[tuple[int, int], Lane] = {}
         for channel in await channels.get_channels(connection, missing):
             key = (channel.workspace_id, channel.id)
             head = await self._head(connection, channel)
             if head is not None:
-                self.lanes[key] = self._lane(channel, owned[key], head, breakers.get(key))
-        if taken := len(missing & self.lanes.keys()):
-            log.info("channels_taken", worker=self.worker_id, count=taken)
+                rate = learned.get(key, channel.rate_per_second)
+                taken[key] = self._lane(channel, owned[key], head, rate, breakers.get(key))
+        await holding.load(connection, self.worker_id, taken.values(), self._clock())
+        self.lanes |= taken
+        if taken:
+            log.info("channels_taken", worker=self.worker_id, count=len(taken))
             self.ring()
 
-    def _lane(self, channel: Channel, lease: Lease, head: RequestHead, breaker: Standing | None) -> Lane:
+    def _lane(self, channel: Channel, lease: Lease, head: RequestHead, rate: float, breaker: Standing | None) -> Lane:
         options = self._options
         lane = Lane(
             channel,
             lease,
             head,
-            TokenBucket(channel.rate_per_second, self._clock()),
+            TokenBucket(min(channel.rate_per_second, rate), self._clock()),
             Breaker(options.breaker_threshold, options.breaker_timeout_s, options.breaker_enabled),
         )
         lane.stopped = channel.state is ChannelState.STOPPED
@@ -372,16 +396,19 @@ class Worker:
 
     async def _refresh_channels(self, connection: Connection) -> None:
         """Takes up a new token, rate or state."""
-        for channel in await channels.get_channels(connection, self.lanes):
-            lane = self.lanes[channel.workspace_id, channel.id]
+        self._channels_seen, changed = await channels.changed_channels(connection, self.worker_id, self._channels_seen)
+        for channel in changed:
+            if (lane := self.lanes.get((channel.workspace_id, channel.id))) is None:
+                continue
             stopped = channel.state is ChannelState.STOPPED
             if not lane.stop_saved or (channel == lane.channel and stopped == lane.stopped):
                 continue
             if channel.token != lane.channel.token:
                 head = await self._head(connection, channel)
                 lane.head, stopped = head or lane.head, stopped or head is None
-            if channel.rate_per_second != lane.pacer.rate:
-                lane.pacer.set_rate(channel.rate_per_second, self._clock())
+            if channel.rate_per_second != lane.adaptive.maximum:
+                lane.adaptive.set_maximum(channel.rate_per_second)
+                lane.set_rate(lane.adaptive.current, self._clock())
             if not stopped:
                 lane.breaker.reset()
             lane.stopped, lane.channel = stopped, channel

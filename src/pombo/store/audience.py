@@ -218,8 +218,9 @@ WITH chunk AS MATERIALIZED ({take}
     FROM numbered n JOIN joined j ON j.message_id = n.id
     RETURNING channel_id
 ), opened AS (
-    INSERT INTO streams (workspace_id, channel_id, run_id)
-    SELECT DISTINCT $1::bigint, channel_id, $2::bigint FROM queued
+    INSERT INTO streams (workspace_id, channel_id, run_id, class)
+    SELECT DISTINCT $1::bigint, q.channel_id, $2::bigint, r.class
+    FROM queued q JOIN runs r ON r.workspace_id = $1 AND r.id = $2
     ON CONFLICT DO NOTHING
 ), rejected AS (
     INSERT INTO run_rejects (workspace_id, run_id, line, recipient, code, reason)

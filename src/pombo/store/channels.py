@@ -2,17 +2,22 @@
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import NamedTuple
 
 from pombo.domain.channels import ChannelKind, ChannelState
+from pombo.domain.doubt import DEFAULT_GRACE_S, DoubtPolicy
 from pombo.domain.ids import AppId, ChannelId, WorkspaceId
 from pombo.domain.outcomes import ErrorScope
 from pombo.store.database import Connection
 from pombo.store.errors import NotFound
 from pombo.store.secrets import SecretBox
 
+LEASE_BELL = "pombo_channels"
+"""Rung by NOTIFY when a channel was added, changed or given up by its worker."""
+
 _COLUMNS = """workspace_id, id, kind, external_id, name, app_id, waba_id, token, rate_per_second, state, stop_code,
-              stop_reason"""
+              stop_reason, doubt_policy, doubt_grace_s"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +36,8 @@ class Channel:
     state: ChannelState
     stop_code: str | None
     stop_reason: str | None
+    doubt_policy: DoubtPolicy = DoubtPolicy.SAFE
+    doubt_grace_s: float = DEFAULT_GRACE_S
 
 
 async def save_channel(
@@ -45,15 +52,24 @@ async def save_channel(
     token: str,
     rate_per_second: float,
     waba_id: str | None = None,
+    doubt_policy: DoubtPolicy | None = None,
+    doubt_grace_s: float | None = None,
+    default_doubt_policy: DoubtPolicy = DoubtPolicy.SAFE,
+    default_doubt_grace_s: float = DEFAULT_GRACE_S,
 ) -> ChannelId:
-    """Adds a channel, or replaces the token, name, app and rate of the one there, and starts it again if it stopped."""
+    """Adds a channel, or replaces the token, name, app and rate of the one there, and starts it again if it stopped.
+
+    Policy and grace of the one there stay if they are not given; a new one has the defaults then.
+    """
     channel_id: ChannelId = await connection.fetchval(
-        """INSERT INTO channels (workspace_id, kind, external_id, name, app_id, waba_id, token, rate_per_second)
-           VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
+        """INSERT INTO channels (workspace_id, kind, external_id, name, app_id, waba_id, token, rate_per_second,
+                                 doubt_policy, doubt_grace_s)
+           VALUES ($1, $2, $3, $4, $5, $6, $7, $8, coalesce($9::text, $11), coalesce($10::float8, $12))
            ON CONFLICT (workspace_id, kind, external_id) DO UPDATE SET
                name = excluded.name, app_id = excluded.app_id, waba_id = excluded.waba_id, token = excluded.token,
                rate_per_second = excluded.rate_per_second, state = 'active', stop_code = NULL, stop_reason = NULL,
-               stopped_at = NULL
+               stopped_at = NULL, doubt_policy = coalesce($9, channels.doubt_policy),
+               doubt_grace_s = coalesce($10, channels.doubt_grace_s)
            RETURNING id""",
         workspace_id,
         kind,
@@ -63,12 +79,17 @@ async def save_channel(
         waba_id,
         box.seal(workspace_id, token),
         rate_per_second,
+        doubt_policy,
+        doubt_grace_s,
+        default_doubt_policy,
+        default_doubt_grace_s,
     )
     await connection.execute(
         "INSERT INTO channel_leases (workspace_id, channel_id) VALUES ($1, $2) ON CONFLICT DO NOTHING",
         workspace_id,
         channel_id,
     )
+    await connection.execute("SELECT pg_notify($1, '')", LEASE_BELL)
     return channel_id
 
 
@@ -91,6 +112,24 @@ async def get_channels(connection: Connection, keys: Collection[tuple[int, int]]
         [key[1] for key in keys],
     )
     return [_channel(row) for row in rows]
+
+
+# A change may become visible later than its time says; a minute covers the longest transaction near these rows.
+_CHANGED = f"""
+SELECT clock_timestamp() AS seen, {", ".join("c." + name.strip() for name in _COLUMNS.split(","))}
+FROM (SELECT) AS always LEFT JOIN (
+    channels c JOIN channel_leases l ON l.workspace_id = c.workspace_id AND l.channel_id = c.id AND l.worker_id = $1
+) ON $2::timestamptz IS NULL OR c.changed_at > $2 - interval '1 minute'
+"""
+
+
+async def changed_channels(
+    connection: Connection, worker_id: int, since: datetime | None
+) -> tuple[datetime, list[Channel]]:
+    """The worker's channels that were changed since, and until when it has looked; none when `since` is None."""
+    rows = await connection.fetch(_CHANGED, worker_id, since)
+    found = [{name: value for name, value in row.items() if name != "seen"} for row in rows if row["id"] is not None]
+    return rows[0]["seen"], [_channel(values) for values in found]
 
 
 async def find_channel(connection: Connection, workspace_id: WorkspaceId, name_or_id: str) -> Channel:
@@ -153,4 +192,5 @@ def _channel(row: object) -> Channel:
     values = dict(row)  # type: ignore[call-overload]
     values["kind"] = ChannelKind(values["kind"])
     values["state"] = ChannelState(values["state"])
+    values["doubt_policy"] = DoubtPolicy(values["doubt_policy"])
     return Channel(**values)

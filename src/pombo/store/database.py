@@ -97,7 +97,7 @@ class Database:
     @classmethod
     @asynccontextmanager
     async def open(
-        cls, url: str, application: str = "pombo", *, app_size: int = 8, worker_size: int = 12
+        cls, url: str, application: str = "pombo", *, app_size: int = 8, worker_size: int = 16
     ) -> AsyncIterator["Database"]:
         """Raises DatabaseUnavailable, or SchemaError when the schema is not the one this Pombo knows."""
         database = cls(url, application, app_size, worker_size)

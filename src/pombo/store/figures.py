@@ -56,6 +56,8 @@ class Figures:
     """From each run's first accepted message to its last, added up; at least 1 a run that has any."""
     in_flight: int
     """Handed to Meta just now, the answer is not in yet."""
+    held: int
+    """A part of `uncertain`: their grace is over, and they wait for evidence or a person."""
 
     @property
     def settled(self) -> int:
@@ -149,7 +151,7 @@ SELECT workspace_id, run_id, state FROM done
 
 
 def _figures_of(runs: str, joined: str) -> str:
-    """`runs` limits totals and deltas by their run_id; `joined` limits the outbox `o` in the same way."""
+    """`runs` limits totals and deltas by their run_id; `joined` limits outbox and doubts, `o`, in the same way."""
     return f"""
 WITH per_run AS (
     SELECT run_id, {_SUMS}, min(first_at) AS first_at, max(last_at) AS last_at
@@ -169,7 +171,8 @@ WITH per_run AS (
 )
 SELECT {_SUMS}, min(first_at), max(last_at),
        coalesce(sum(greatest(1, extract(epoch FROM last_at - first_at))) FILTER (WHERE last_at IS NOT NULL), 0)::float8,
-       (SELECT in_flight FROM in_flight)
+       (SELECT in_flight FROM in_flight),
+       (SELECT count(*) FROM doubts o WHERE o.workspace_id = $1 AND o.held IS NOT NULL {joined})
 FROM (
     SELECT {_LIST.replace("total", "greatest(total, r.audience_size - duplicates) AS total", 1)}, first_at, last_at
     FROM per_run LEFT JOIN runs r ON r.workspace_id = $1 AND r.id = run_id AND NOT r.expanded

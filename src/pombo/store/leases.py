@@ -4,10 +4,14 @@ A lease is valid while its worker's heartbeat is (`workers.expires_at`, the data
 raises the epoch under a lock that waits for intents under way, so a former owner's later intents find nothing.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from pombo.domain.ids import WorkerId, WorkspaceId
+from pombo.store.channels import LEASE_BELL
 from pombo.store.database import Connection
+from pombo.store.doubts import NOTE
+from pombo.store.worker_lock import LIVING
 
 
 class Lease(NamedTuple):
@@ -86,6 +90,57 @@ async def acquire(connection: Connection, worker_id: WorkerId, workspace_id: Wor
     return [Lease(*row) for row in await connection.fetch(_ACQUIRE, worker_id, workspace_id)]
 
 
+async def keep_learned_rates(connection: Connection, rates: Sequence[tuple[Lease, float | None]]) -> None:
+    """For the channels' next owners."""
+    await connection.execute(
+        """UPDATE channel_leases l SET learned_rate = r.rate
+           FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::float8[])
+               AS r (workspace_id, channel_id, epoch, rate)
+           WHERE l.workspace_id = r.workspace_id AND l.channel_id = r.channel_id AND l.epoch = r.epoch""",
+        [lease.workspace_id for lease, _ in rates],
+        [lease.channel_id for lease, _ in rates],
+        [lease.epoch for lease, _ in rates],
+        [rate for _, rate in rates],
+    )
+
+
+async def learned_rates(connection: Connection, worker_id: WorkerId) -> dict[tuple[int, int], float]:
+    """By (workspace, channel): messages/s that a former owner found to be possible, where it is below the channel's."""
+    rows = await connection.fetch(
+        """SELECT workspace_id, channel_id, learned_rate FROM channel_leases
+           WHERE worker_id = $1 AND learned_rate IS NOT NULL""",
+        worker_id,
+    )
+    return {(workspace_id, channel_id): rate for workspace_id, channel_id, rate in rows}
+
+
+async def even_rate(connection: Connection, total: float) -> float:
+    """What each live worker may have of a rate for all of them together."""
+    live: int = await connection.fetchval("SELECT count(*) FROM workers WHERE expires_at > clock_timestamp()")
+    return total / max(1, live)
+
+
+# One at a time: otherwise two that come at once would both take what is left.
+_TAKE_RATE_SLICE = """
+WITH turn AS MATERIALIZED (
+    SELECT pg_advisory_xact_lock($4)
+), others AS (
+    SELECT coalesce(sum(w.rate_slice), 0) AS taken
+    FROM turn, workers w WHERE w.id <> $1 AND w.expires_at > clock_timestamp()
+)
+UPDATE workers SET rate_slice = greatest(0, least($3::float8, $2::float8 - (SELECT taken FROM others)))
+WHERE id = $1 RETURNING rate_slice
+"""
+_RATE_LOCK = 0x726174657330
+"""Any constant shared by all Pombos ("rates0" in ASCII)."""
+
+
+async def take_rate_slice(connection: Connection, worker_id: WorkerId, total: float, even: float) -> float:
+    """The worker's slice of `total`: `even`, or less while others still hold more than that; possibly 0."""
+    rate: float | None = await connection.fetchval(_TAKE_RATE_SLICE, worker_id, total, even, _RATE_LOCK)
+    return rate or 0.0
+
+
 async def surplus(connection: Connection, worker_id: WorkerId) -> int:
     """How many channels the worker holds above an even share: it should hand these over."""
     count: int = await connection.fetchval(
@@ -104,6 +159,17 @@ async def owned(connection: Connection, worker_id: WorkerId) -> list[Lease]:
     return [Lease(*row) for row in rows]
 
 
+async def stamp(connection: Connection, worker_id: WorkerId) -> tuple[int, int, int]:
+    """Changes when the worker's leases do, and is read in a moment however many they are."""
+    row = await connection.fetchrow(
+        "SELECT $1::bigint, count(*), coalesce(sum(epoch), 0)::bigint FROM channel_leases WHERE worker_id = $1",
+        worker_id,
+    )
+    assert row is not None
+    worker, count, epochs = row
+    return worker, count, epochs
+
+
 async def release(connection: Connection, worker_id: WorkerId, leases: list[Lease]) -> None:
     """Hands channels over; nothing of them may be in flight."""
     await connection.execute(
@@ -114,6 +180,7 @@ async def release(connection: Connection, worker_id: WorkerId, leases: list[Leas
         [lease.workspace_id for lease in leases],
         [lease.channel_id for lease in leases],
     )
+    await connection.execute("SELECT pg_notify($1, '')", LEASE_BELL)
 
 
 async def retire(connection: Connection, worker_id: WorkerId) -> None:
@@ -122,12 +189,13 @@ async def retire(connection: Connection, worker_id: WorkerId) -> None:
         "UPDATE channel_leases SET worker_id = NULL, epoch = epoch + 1 WHERE worker_id = $1", worker_id
     )
     await connection.execute("DELETE FROM workers WHERE id = $1", worker_id)
+    await connection.execute("SELECT pg_notify($1, '')", LEASE_BELL)
 
 
 # Intents of workers that are gone and hold no channel any more: others have taken them all and raised the epochs, so
 # what is still `sending` at an older epoch than its channel's was left by the dead one, and may have gone out.
 # Code 0 stands for "no answer of Meta's".
-_ADOPT = """
+_ADOPT = f"""
 WITH dead AS (
     SELECT i.worker_id, i.id, i.workspace_ids, i.message_ids
     FROM intents i
@@ -137,18 +205,17 @@ WITH dead AS (
     LIMIT 100
     FOR UPDATE OF i SKIP LOCKED
 ), orphan AS (
-    SELECT m.workspace_id, m.id FROM dead, unnest(dead.workspace_ids, dead.message_ids) AS m (workspace_id, id)
+    SELECT m.workspace_id, m.id, dead.worker_id
+    FROM dead, unnest(dead.workspace_ids, dead.message_ids) AS m (workspace_id, id)
 ), doubtful AS (
     UPDATE outbox o SET state = 'u', due_at = 'infinity', error_code = 0, error_subcode = 0,
         error_title = 'The worker ended before the answer came.'
     FROM orphan m, channel_leases l
     WHERE o.workspace_id = m.workspace_id AND o.id = m.id AND o.state = 's'
       AND l.workspace_id = o.workspace_id AND l.channel_id = o.channel_id AND o.epoch < l.epoch
-    RETURNING o.workspace_id, o.id, o.channel_id, o.run_id
-), noted AS (
-    INSERT INTO doubts (workspace_id, message_id, channel_id) SELECT workspace_id, id, channel_id FROM doubtful
-    ON CONFLICT DO NOTHING
-), counted AS (
+    RETURNING o.workspace_id, o.id, o.channel_id, o.run_id, o.recipient, o.content, o.attempt, o.intent_at, m.worker_id,
+              CASE WHEN m.worker_id NOT IN ({LIVING}) THEN clock_timestamp() END AS ended_at
+), noted AS ({NOTE}), counted AS (
     INSERT INTO run_deltas (workspace_id, run_id, uncertain)
     SELECT workspace_id, run_id, count(*) FROM doubtful GROUP BY workspace_id, run_id
 ), forgotten AS (

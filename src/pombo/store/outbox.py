@@ -13,7 +13,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
+from pombo.domain.classes import MessageClass
 from pombo.store.database import Connection
+from pombo.store.doubts import NOTE
 
 BEGINNING = (datetime(1970, 1, 1, tzinfo=UTC), 0)
 """A cursor before every message."""
@@ -31,11 +33,11 @@ class Reading(NamedTuple):
 
 
 _READ_AHEAD = """
-SELECT k.ordinality, o.due_at, o.id, o.attempt, o.uncounted, o.recipient, o.variables
+SELECT k.ordinality, o.due_at, o.id, o.attempt, o.uncounted, o.recipient, o.variables, o.content
 FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::timestamptz[], $5::bigint[], $6::integer[])
     WITH ORDINALITY AS k (workspace_id, channel_id, run_id, after_due_at, after_id, n)
 CROSS JOIN LATERAL (
-    SELECT o.due_at, o.id, o.attempt, o.uncounted, o.recipient, o.variables
+    SELECT o.due_at, o.id, o.attempt, o.uncounted, o.recipient, o.variables, o.content
     FROM outbox o
     WHERE o.workspace_id = k.workspace_id AND o.channel_id = k.channel_id AND o.run_id = k.run_id
       AND (o.due_at, o.id) > (k.after_due_at, k.after_id) AND o.due_at <= now()
@@ -49,7 +51,8 @@ CROSS JOIN LATERAL (
 async def read_ahead(connection: Connection, readings: Sequence[Reading]) -> list[Any]:
     """Due messages of several streams, in order.
 
-    Rows: (1-based index of the reading, due_at, id, attempt, uncounted, recipient, variables as JSON text or None).
+    Rows: (1-based index of the reading, due_at, id, attempt, uncounted, recipient, variables, content); the last two as
+    JSON text or None.
     """
     return await connection.fetch(_READ_AHEAD, *map(list, zip(*readings, strict=True)))
 
@@ -131,6 +134,7 @@ class Undecided:
     """For a retry: from now by the database's clock."""
     counts: bool = True
     """For a retry: whether the attempt counts against the limit."""
+    message_class: int = MessageClass.BULK
 
 
 # The row of the intents is stored with them, in one statement: it tells whether that statement has committed, and for
@@ -151,42 +155,57 @@ async def revoke_intent(connection: Connection, worker_id: int, intent_id: int) 
 
 
 # Both are facts about one attempt, so they hold whoever the channel's owner is by now, as long as the row is still at
-# that attempt. A message that was in doubt meanwhile (its worker was taken for dead) leaves it again.
+# that attempt. A message that was in doubt meanwhile (its worker was taken for dead) leaves it again. Rows are locked
+# first, so that `was` is what each really was, whatever a takeover does at the same time.
 _RETRY = """
 WITH proof AS (
     SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::smallint[], $4::float8[], $5::boolean[], $6::integer[],
-                         $7::integer[], $8::text[])
-        AS r (workspace_id, id, attempt, delay, counts, code, subcode, title)
+                         $7::integer[], $8::text[], $9::smallint[])
+        AS r (workspace_id, id, attempt, delay, counts, code, subcode, title, class)
+), found AS (
+    SELECT r.*, o.run_id, o.state AS was FROM proof r
+    JOIN outbox o ON o.workspace_id = r.workspace_id AND o.id = r.id AND o.attempt = r.attempt
+    WHERE o.state IN ('s', 'u')
+    FOR UPDATE OF o
 ), undoubted AS (
-    DELETE FROM doubts d USING proof r, outbox o
-    WHERE d.workspace_id = r.workspace_id AND d.message_id = r.id
-      AND o.workspace_id = r.workspace_id AND o.id = r.id AND o.state = 'u' AND o.attempt = r.attempt
-    RETURNING o.workspace_id, o.run_id
+    DELETE FROM doubts d USING found f
+    WHERE f.was = 'u' AND d.workspace_id = f.workspace_id AND d.message_id = f.id
 ), counted AS (
     INSERT INTO run_deltas (workspace_id, run_id, uncertain)
-    SELECT workspace_id, run_id, -count(*) FROM undoubted GROUP BY workspace_id, run_id
+    SELECT workspace_id, run_id, -count(*) FROM found WHERE was = 'u' GROUP BY workspace_id, run_id
+), ready AS (
+    UPDATE outbox o SET state = 'r', due_at = now() + f.delay * interval '1 second',
+        uncounted = o.uncounted + CASE WHEN f.counts THEN 0 ELSE 1 END,
+        error_code = f.code, error_subcode = f.subcode, error_title = f.title
+    FROM found f
+    WHERE o.workspace_id = f.workspace_id AND o.id = f.id
+    RETURNING o.workspace_id, o.id, o.channel_id, f.class, o.recipient
 )
-UPDATE outbox o SET state = 'r', due_at = now() + r.delay * interval '1 second',
-    uncounted = o.uncounted + CASE WHEN r.counts THEN 0 ELSE 1 END,
-    error_code = r.code, error_subcode = r.subcode, error_title = r.title
-FROM proof r
-WHERE o.workspace_id = r.workspace_id AND o.id = r.id AND o.state IN ('s', 'u') AND o.attempt = r.attempt
+INSERT INTO retries (workspace_id, message_id, channel_id, class, recipient)
+SELECT workspace_id, id, channel_id, class, recipient FROM ready
+ON CONFLICT DO NOTHING
 """
 
-_DOUBT = """
-WITH doubtful AS (
-    UPDATE outbox o SET state = 'u', due_at = 'infinity', error_code = r.code, error_subcode = r.subcode,
-        error_title = r.title
-    FROM unnest($1::bigint[], $2::bigint[], $3::smallint[], $4::integer[], $5::integer[], $6::text[])
+# What a takeover has made doubtful already is reported all the same: from then on nothing of the attempt can leave.
+_DOUBT = f"""
+WITH report AS (
+    SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::smallint[], $4::integer[], $5::integer[], $6::text[])
         AS r (workspace_id, id, attempt, code, subcode, title)
-    WHERE o.workspace_id = r.workspace_id AND o.id = r.id AND o.state = 's' AND o.attempt = r.attempt
-    RETURNING o.workspace_id, o.id, o.channel_id, o.run_id
-), noted AS (
-    INSERT INTO doubts (workspace_id, message_id, channel_id) SELECT workspace_id, id, channel_id FROM doubtful
-    ON CONFLICT DO NOTHING
-)
+), found AS (
+    SELECT r.*, o.state AS was FROM report r
+    JOIN outbox o ON o.workspace_id = r.workspace_id AND o.id = r.id AND o.attempt = r.attempt
+    WHERE o.state IN ('s', 'u')
+    FOR UPDATE OF o
+), doubtful AS (
+    UPDATE outbox o SET state = 'u', due_at = 'infinity', error_code = f.code, error_subcode = f.subcode,
+        error_title = f.title
+    FROM found f
+    WHERE o.workspace_id = f.workspace_id AND o.id = f.id
+    RETURNING o.workspace_id, o.id, o.channel_id, o.run_id, o.recipient, o.content, o.attempt, o.intent_at,
+              NULL::bigint AS worker_id, clock_timestamp() AS ended_at, f.was
+), noted AS ({NOTE})
 INSERT INTO run_deltas (workspace_id, run_id, uncertain)
-SELECT workspace_id, run_id, count(*) FROM doubtful GROUP BY workspace_id, run_id
+SELECT workspace_id, run_id, count(*) FROM doubtful WHERE was = 's' GROUP BY workspace_id, run_id
 """
 
 
@@ -202,11 +221,12 @@ async def put_back(connection: Connection, retries: Sequence[Undecided]) -> None
         [r.error_code for r in retries],
         [r.error_subcode for r in retries],
         [r.error_title for r in retries],
+        [r.message_class for r in retries],
     )
 
 
 async def doubt(connection: Connection, doubts: Sequence[Undecided]) -> None:
-    """Perhaps accepted: only evidence settles these."""
+    """Perhaps accepted, and over: nothing of these attempts can leave any more."""
     await connection.execute(
         _DOUBT,
         [d.workspace_id for d in doubts],
@@ -218,10 +238,10 @@ async def doubt(connection: Connection, doubts: Sequence[Undecided]) -> None:
     )
 
 
-async def open_streams(connection: Connection, worker_id: int) -> list[tuple[int, int, int]]:
-    """(workspace, channel, run) of every open stream of the worker's channels, none of a halted workspace."""
+async def open_streams(connection: Connection, worker_id: int) -> list[tuple[int, int, int, int]]:
+    """(workspace, channel, run, class) of every open stream of the worker's channels, none of a halted workspace."""
     rows = await connection.fetch(
-        """SELECT s.workspace_id, s.channel_id, s.run_id FROM streams s
+        """SELECT s.workspace_id, s.channel_id, s.run_id, s.class FROM streams s
            JOIN channel_leases l USING (workspace_id, channel_id)
            WHERE l.worker_id = $1 AND s.state = 'open'
              AND NOT EXISTS (SELECT FROM halts h WHERE h.workspace_id = s.workspace_id)""",

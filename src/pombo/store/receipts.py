@@ -22,6 +22,7 @@ from collections.abc import Iterable, Sequence
 from datetime import date, datetime, timedelta
 from typing import Any, NamedTuple
 
+from pombo.store.channel_evidence import Heard
 from pombo.store.database import Connection
 from pombo.store.settlement import Evidence
 
@@ -96,11 +97,11 @@ CROSS JOIN LATERAL (
 """
 
 _ALREADY_SETTLED = """
-SELECT e.n
+SELECT e.n, d.run_id, d.intent_at, d.attempt
 FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::date[], $5::text[]) WITH ORDINALITY
     AS e (workspace_id, channel_id, id, day, provider_id, n)
 CROSS JOIN LATERAL (
-    SELECT FROM deliveries
+    SELECT run_id, intent_at, attempt FROM deliveries
     WHERE workspace_id = e.workspace_id AND id = e.id AND day >= e.day AND day BETWEEN $6 AND $7
       AND channel_id + 0 = e.channel_id AND state >= 2
       AND (provider_id = e.provider_id OR second_provider_id = e.provider_id)
@@ -279,10 +280,14 @@ ORDER BY workspace_id, channel_id, recipient, state LIMIT $6
 """
 
 
-async def unsettled(connection: Connection, evidence: Sequence[Evidence]) -> list[Evidence]:
-    """The evidence that tells something new: most messages are in the log as accepted, under that very id, already."""
+async def sift(connection: Connection, evidence: Sequence[Evidence]) -> tuple[list[Evidence], list[Heard]]:
+    """The evidence that tells something new, and what is heard of the rest.
+
+    Most messages are in the log as accepted, under that very id, already. Of an attempt that was not the last one's the
+    log does not tell the time, so nothing is heard of it.
+    """
     if not evidence:
-        return []
+        return [], []
     today = await _prepare(connection)
     rows = await connection.fetch(
         _ALREADY_SETTLED,
@@ -290,8 +295,14 @@ async def unsettled(connection: Connection, evidence: Sequence[Evidence]) -> lis
         min(e.day for e in evidence),
         today + _DAY,
     )
-    known = {n for (n,) in rows}
-    return [e for n, e in enumerate(evidence, 1) if n not in known]
+    known: set[int] = set()
+    heard: list[Heard] = []
+    for n, run_id, intent_at, attempt in rows:
+        known.add(n)
+        witness = evidence[n - 1]
+        if witness.attempt == attempt:
+            heard.append(Heard(witness.workspace_id, witness.channel_id, run_id, intent_at))
+    return [e for n, e in enumerate(evidence, 1) if n not in known], heard
 
 
 async def apply(connection: Connection, receipts: Sequence[Receipt]) -> list[Receipt]:

@@ -144,6 +144,18 @@ async def list_runs(
     return [_run(row) for row in rows]
 
 
+async def list_latest(connection: Connection, workspace_id: WorkspaceId, limit: int) -> list[tuple[Run, str]]:
+    """A workspace's latest runs with their campaigns' names, newest first."""
+    rows = await connection.fetch(
+        f"""SELECT {_RUN}, (SELECT name FROM campaigns c WHERE c.workspace_id = runs.workspace_id
+                            AND c.id = runs.campaign_id) AS name
+            FROM runs WHERE workspace_id = $1 ORDER BY id DESC LIMIT $2""",
+        workspace_id,
+        limit,
+    )
+    return [(_run({key: value for key, value in row.items() if key != "name"}), row["name"]) for row in rows]
+
+
 async def claim_unexpanded(connection: Connection) -> Expansion | None:
     """Locks one run that waits for its next chunk, until the transaction ends; another worker takes another.
 

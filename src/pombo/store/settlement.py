@@ -6,7 +6,8 @@ the rows that moved, as insert-only deltas: repeats and races change nothing.
 
 Being accepted is evidence and holds whoever reports it and whatever attempt it names. A failure is taken only for the
 attempt that the outbox row is at: a later attempt may be under way. Cancelling takes a message only while it waits, for
-its first attempt or for another; what is in flight or in doubt ends as it does.
+its first attempt or for another, or in doubt at the very attempt that is named. The log tells the attempts made, and
+the time of the last one's intent.
 """
 
 from collections.abc import Sequence
@@ -22,7 +23,10 @@ CANCELLED = DeliveryState.CANCELLED.rank
 
 
 class Settled(NamedTuple):
-    """A message's outcome: accepted with Meta's id, failed with an error, or cancelled, at whatever attempt it is."""
+    """A message's outcome: accepted with Meta's id, failed with an error, or cancelled, at whatever attempt it is.
+
+    One in doubt is cancelled by naming its attempt.
+    """
 
     workspace_id: int
     channel_id: int
@@ -33,6 +37,7 @@ class Settled(NamedTuple):
     state: int
     """ACCEPTED, FAILED or CANCELLED."""
     provider_id: str | None
+    """None also when a person says that it was accepted; evidence brings the id later."""
     error_code: int | None = None
     error_subcode: int | None = None
     error_title: str | None = None
@@ -61,9 +66,9 @@ WITH outcome AS (
     DELETE FROM outbox b USING outcome o
     WHERE b.workspace_id = o.workspace_id AND b.id = o.id AND b.channel_id = o.channel_id
       AND (o.state = 2 AND b.attempt >= o.attempt OR o.state = 1 AND b.attempt = o.attempt AND b.state <> 'r'
-           OR o.state = 0 AND b.state = 'r')
+           OR o.state = 0 AND (b.state = 'r' OR b.state = 'u' AND b.attempt = o.attempt))
     RETURNING b.workspace_id, b.id, b.run_id, b.channel_id, b.recipient, coalesce(b.intent_at, now()) AS intent_at,
-              CASE WHEN o.state = 0 THEN b.attempt ELSE o.attempt END AS attempt, b.state AS was,
+              b.attempt, b.state AS was,
               o.state, o.provider_id, o.error_code, o.error_subcode, o.error_title
 ), logged AS (
     INSERT INTO deliveries (workspace_id, id, day, run_id, channel_id, intent_at, accepted_at, failed_at, error_code,
@@ -75,6 +80,9 @@ WITH outcome AS (
 ), undoubted AS (
     DELETE FROM doubts d USING gone g
     WHERE g.was = 'u' AND d.workspace_id = g.workspace_id AND d.message_id = g.id
+), tried_again AS (
+    DELETE FROM retries r USING gone g
+    WHERE (g.attempt > 1 OR g.was = 'r') AND r.workspace_id = g.workspace_id AND r.message_id = g.id
 ), counted AS (
     INSERT INTO run_deltas (workspace_id, run_id, accepted, failed, cancelled, uncertain)
     SELECT workspace_id, run_id, count(*) FILTER (WHERE state = 2), count(*) FILTER (WHERE state = 1),
@@ -94,13 +102,16 @@ WITH witness AS (
         AS w (workspace_id, channel_id, id, day, provider_id)
 ), found AS (
     SELECT d.workspace_id, d.id, d.day, d.run_id, d.state AS was, d.provider_id AS known, w.provider_id AS brought,
-           d.provider_id <> w.provider_id AND d.second_provider_id IS NULL AS twice
+           d.provider_id <> w.provider_id AS again,
+           d.provider_id <> w.provider_id AND d.second_provider_id IS NULL AS twice, d.channel_id, d.recipient
     FROM (SELECT * FROM witness ORDER BY workspace_id, id) w
     CROSS JOIN LATERAL (
         SELECT d.* FROM deliveries d
         WHERE d.workspace_id = w.workspace_id AND d.id = w.id
           AND d.day BETWEEN w.day AND (now() AT TIME ZONE 'UTC')::date + 1
-          AND d.channel_id + 0 = w.channel_id AND (d.state < 2 OR d.provider_id IS DISTINCT FROM w.provider_id)
+          AND d.channel_id + 0 = w.channel_id
+          AND (d.state < 2 OR d.provider_id IS DISTINCT FROM w.provider_id
+               AND d.second_provider_id IS DISTINCT FROM w.provider_id)
         FOR UPDATE
     ) d
 ), corrected AS (
@@ -115,6 +126,10 @@ WITH witness AS (
         error_title = CASE WHEN f.was < 2 THEN NULL ELSE d.error_title END
     FROM found f
     WHERE d.workspace_id = f.workspace_id AND d.id = f.id AND d.day = f.day
+), reported AS (
+    INSERT INTO sent_twice (workspace_id, run_id, message_id, provider_id, first_provider_id, channel_id, recipient)
+    SELECT workspace_id, run_id, id, brought, known, channel_id, recipient FROM found WHERE again
+    ON CONFLICT DO NOTHING
 )
 INSERT INTO run_deltas (workspace_id, run_id, accepted, failed, cancelled, sent_twice)
 SELECT workspace_id, run_id, count(*) FILTER (WHERE was < 2), -count(*) FILTER (WHERE was = 1),

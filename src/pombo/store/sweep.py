@@ -14,7 +14,9 @@ CHUNK = 5000
 _STALE = {
     "pending_receipts": "received_at < clock_timestamp() - $1::interval",
     "watermarks": "received_at < clock_timestamp() - $1::interval",
-    "webhook_errors": "at < clock_timestamp() - $1::interval",
+    # Unless it may have told of a message that is still in doubt, which would then be taken for safe to send again.
+    "webhook_errors": """at < clock_timestamp() - $1::interval AND NOT EXISTS (
+        SELECT FROM doubts d WHERE d.workspace_id = webhook_errors.workspace_id AND d.intent_at <= at)""",
     # What it had in flight must have been adopted.
     "workers": """expires_at < clock_timestamp() - $1::interval
                   AND NOT EXISTS (SELECT FROM intents i WHERE i.worker_id = workers.id)""",
@@ -38,9 +40,12 @@ async def sweep(connection: Connection, table: SweptTable, age: timedelta) -> in
 
 
 async def forget_settled_doubts(connection: Connection) -> int:
-    """A doubt noted while evidence settles its message is newer than the settlement's view of the table."""
-    done = await connection.execute(
-        """DELETE FROM doubts d WHERE d.since < now() - interval '1 minute' AND NOT EXISTS (
-               SELECT FROM outbox o WHERE o.workspace_id = d.workspace_id AND o.id = d.message_id)"""
-    )
-    return int(done.split()[1])
+    """Doubts and retries noted while evidence settles the message are newer than the settlement's view of the table."""
+    forgotten = 0
+    for table, older in (("doubts", "AND t.since < now() - interval '1 minute'"), ("retries", "")):
+        done = await connection.execute(
+            f"""DELETE FROM {table} t WHERE NOT EXISTS (
+                    SELECT FROM outbox o WHERE o.workspace_id = t.workspace_id AND o.id = t.message_id) {older}"""
+        )
+        forgotten += int(done.split()[1])
+    return forgotten

@@ -15,7 +15,7 @@ from pombo.store.database import Database
 from pombo.store.errors import DatabaseUnavailable
 from pombo.store.lock import Lock, open_lock
 from pombo.telemetry import log
-from pombo.upkeep import dead_workers, idempotency_keys, partitions, settled_doubts, webhook_errors
+from pombo.upkeep import dead_workers, idempotency_keys, partitions, settled_doubts, silent_streams, webhook_errors
 from pombo.upkeep.kept_receipts import KeptReceipts
 
 # "upkee" in ASCII; any constant shared by all Pombos.
@@ -54,6 +54,7 @@ class Upkeep:
             Duty("idempotency_keys", hour, partial(idempotency_keys.run_once, database)),
             Duty("webhook_errors", hour, partial(webhook_errors.run_once, database, retention_days)),
             Duty("settled_doubts", hour, partial(settled_doubts.run_once, database)),
+            Duty("silent_streams", minute, partial(silent_streams.run_once, database)),
             Duty("dead_workers", hour, partial(dead_workers.run_once, database)),
             *more,
         ]

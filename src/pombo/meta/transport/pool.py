@@ -18,6 +18,7 @@ from pombo.meta.transport.results import Lost, NeverWritten, Reason, Result
 from pombo.meta.transport.stats import LATENCY_BOUNDS, Closed, Counters, TransportStats
 
 Context = TypeVar("Context")
+MayWrite = Callable[[Any], bool]
 
 # Deadlines are seconds, so half a second late is soon enough, and 500 connections are looked at in 0.1 ms.
 SWEEP_INTERVAL_S = 0.5
@@ -78,7 +79,7 @@ class Transport:
         # So many of them are left to replies, given how many are open.
         self._idle_kept = 0
         # Each of these has a connection being made for it: never more than attempts to connect.
-        self._pending: deque[tuple[bytes, OnResult, Any]] = deque()
+        self._pending: deque[tuple[bytes, OnResult, Any, MayWrite | None]] = deque()
         self._reserved_waiters: deque[Callable[[], None]] = deque()
         self._waiters: deque[Callable[[], None]] = deque()
         self._counters = Counters()
@@ -139,6 +140,7 @@ class Transport:
         while self._going:
             self._all_gone.clear()
             await self._all_gone.wait()
+        await asyncio.sleep(0)  # for results that were to be told next
         self._next_sweep.cancel()
 
     # --- requests -------------------------------------------------------------------------------------------------
@@ -161,12 +163,19 @@ class Transport:
         return max(0, min(ready, unused))
 
     def submit(
-        self, request: bytes, on_result: Callable[[Result, Context], None], context: Context, *, reserved: bool = False
+        self,
+        request: bytes,
+        on_result: Callable[[Result, Context], None],
+        context: Context,
+        *,
+        reserved: bool = False,
+        may_write: Callable[[Context], bool] | None = None,
     ) -> bool:
         """Send a whole serialized request; `on_result(result, context)` is called exactly once, later, from the loop.
 
         False (and no call) when no socket is free: the queue is the caller's. `on_result` should be quick and may
-        submit again; what it raises goes to the loop's exception handler.
+        submit again; what it raises goes to the loop's exception handler. `may_write(context)` is asked right before
+        the first byte, which may be some time after this call; if it says no, the request is `NeverWritten`.
         """
         idle, clock = self._idle, self._now
         while len(idle) > (0 if reserved else self._idle_kept):
@@ -178,21 +187,25 @@ class Transport:
                 # Not one byte was written on it, so another connection may carry the request.
                 self.drop(connection, Closed.PEER)
                 continue
-            connection.send(request, on_result, context, now)
+            if may_write is None or may_write(context):
+                connection.send(request, on_result, context, now)
+            else:
+                idle.append(connection)
+                self._withdraw(on_result, context)
             return True
         if self.free_sockets(reserved) <= 0:
             return False
         if reserved:
-            self._pending.appendleft((request, on_result, context))
+            self._pending.appendleft((request, on_result, context, may_write))
         else:
-            self._pending.append((request, on_result, context))
+            self._pending.append((request, on_result, context, may_write))
         if len(self._pending) > len(self._connector.attempts):
             self._connector.start_attempt()
         return True
 
     def unwritten(self) -> list[Any]:
         """The contexts of requests that were taken and wait for a connection that is being made."""
-        return [context for _, _, context in self._pending]
+        return [context for _, _, context, _ in self._pending]
 
     def when_free(self, callback: Callable[[], None], *, reserved: bool = False) -> None:
         """Call back once, from the loop, when a socket is free: in the order of asking, before anyone else gets it.
@@ -307,11 +320,7 @@ class Transport:
             connection.transport.get_extra_info("socket").setsockopt(
                 socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(self._answer_timeout * 1000)
             )
-        if self._pending:
-            connection.send(*self._pending.popleft(), now)
-        else:
-            connection.idle_since = now
-            self._idle.append(connection)
+        self._next(connection, now)
         self._wake()
 
     def answered(self, connection: Connection, now: float, elapsed: float, keep_alive: bool) -> None:
@@ -322,13 +331,21 @@ class Transport:
             self.drop(connection, Closed.SHUTDOWN)
         elif now >= connection.expires:
             self.drop(connection, Closed.AGE)
-        elif self._pending:
-            connection.send(*self._pending.popleft(), now)
         else:
-            connection.idle_since = now
-            self._idle.append(connection)
+            self._next(connection, now)
         if self._waiters or self._reserved_waiters:
             self._wake()
+
+    def _next(self, connection: Connection, now: float) -> None:
+        """Gives a free connection the request that has waited longest."""
+        while self._pending:
+            request, on_result, context, may_write = self._pending.popleft()
+            if may_write is None or may_write(context):
+                connection.send(request, on_result, context, now)
+                return
+            self._withdraw(on_result, context)
+        connection.idle_since = now
+        self._idle.append(connection)
 
     def lost(self, connection: Connection, failure: Lost, on_result: OnResult, context: Any) -> None:
         connection.discard_unsent()
@@ -385,9 +402,13 @@ class Transport:
                 self.call(waiters.popleft())
 
     def _never_written(self, reason: Reason, detail: str = "") -> None:
-        _, on_result, context = self._pending.popleft()
+        _, on_result, context, _ = self._pending.popleft()
         self._counters.never_written[reason] += 1
         self.call(on_result, NeverWritten(reason, detail), context)
+
+    def _withdraw(self, on_result: OnResult, context: Any) -> None:
+        self._counters.never_written[Reason.WITHDRAWN] += 1
+        self._loop.call_soon(self.call, on_result, NeverWritten(Reason.WITHDRAWN), context)
 
     def _cancel(self, context: Any) -> None:
         for entry in self._pending:

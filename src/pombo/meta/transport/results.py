@@ -19,6 +19,8 @@ class Reason(StrEnum):
     CONNECT = "connect"
     TLS = "tls"
     CONNECT_TIMEOUT = "connect_timeout"
+    WITHDRAWN = "withdrawn"
+    """The submitter's `may_write` said no when its turn had come."""
     # Lost.
     CLOSED_UNANSWERED = "closed_unanswered"
     """The peer closed or reset the connection before the first byte of an answer."""

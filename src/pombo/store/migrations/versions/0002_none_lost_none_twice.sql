@@ -20,7 +20,89 @@ CREATE TABLE retries (
 );
 CREATE INDEX retries_by_channel ON retries (workspace_id, channel_id);
 
+-- Owners look at what has changed, not at every channel each second.
+ALTER TABLE channels ADD COLUMN changed_at timestamptz NOT NULL DEFAULT clock_timestamp();
+CREATE FUNCTION note_channel_change() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    NEW.changed_at := clock_timestamp();
+    RETURN NEW;
+END
+$$;
+CREATE TRIGGER channel_changed BEFORE UPDATE ON channels FOR EACH ROW EXECUTE FUNCTION note_channel_change();
+
 -- --- doubts ----------------------------------------------------------------------------------------------------------
+-- pombo.domain.doubt has the rule, and what these two mean.
+ALTER TABLE channels
+    ADD COLUMN doubt_policy text NOT NULL DEFAULT 'safe' CHECK (doubt_policy IN ('safe', 'hold', 'resend', 'fail')),
+    ADD COLUMN doubt_grace_s double precision NOT NULL DEFAULT 120 CHECK (doubt_grace_s > 0);
+
+-- Evidence of one kind of message says nothing of another: Meta paces and holds templates one by one.
+CREATE FUNCTION message_kind(content jsonb) RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN CASE
+    WHEN content ->> 'type' = 'template'
+        THEN concat('template ', content ->> 'name', ' ', content ->> 'language')
+    WHEN content ->> 'type' = 'raw' AND content -> 'payload' ? 'template'
+        THEN concat('template ', content #>> '{payload,template,name}', ' ',
+                    content #>> '{payload,template,language,code}')
+    ELSE 'session'
+END;
+
+-- Whom and what a doubt is about, so that nobody need look into the outbox; and when and how it is decided.
+ALTER TABLE doubts
+    ADD COLUMN run_id bigint,
+    ADD COLUMN class smallint,
+    ADD COLUMN recipient text,
+    ADD COLUMN kind text,
+    ADD COLUMN attempt smallint,
+    ADD COLUMN intent_at timestamptz,
+    -- Whose attempt it was, if that worker did not report the doubt itself: then its end must be proven.
+    ADD COLUMN worker_id bigint,
+    -- Since when nothing of the attempt can leave any more.
+    ADD COLUMN ended_at timestamptz,
+    -- The end of the grace as far as is known; later messages to the recipient wait until then at most.
+    ADD COLUMN decide_at timestamptz,
+    -- pombo.domain.doubt.HoldReason; null until the grace is over.
+    ADD COLUMN held text,
+    ADD COLUMN held_since timestamptz,
+    ADD CHECK ((held IS NULL) = (held_since IS NULL));
+DELETE FROM doubts d WHERE NOT EXISTS (
+    SELECT FROM outbox o WHERE o.workspace_id = d.workspace_id AND o.id = d.message_id);
+UPDATE doubts d SET
+    run_id = o.run_id, class = 2, recipient = o.recipient, attempt = o.attempt, intent_at = o.intent_at,
+    kind = message_kind((SELECT content FROM runs r WHERE r.workspace_id = o.workspace_id AND r.id = o.run_id)),
+    ended_at = now(), decide_at = now() + interval '2 minutes'
+FROM outbox o WHERE o.workspace_id = d.workspace_id AND o.id = d.message_id;
+ALTER TABLE doubts
+    ALTER COLUMN run_id SET NOT NULL, ALTER COLUMN class SET NOT NULL, ALTER COLUMN recipient SET NOT NULL,
+    ALTER COLUMN kind SET NOT NULL, ALTER COLUMN attempt SET NOT NULL, ALTER COLUMN intent_at SET NOT NULL,
+    ALTER COLUMN decide_at SET NOT NULL;
+CREATE INDEX doubts_by_channel ON doubts (workspace_id, channel_id, message_id);
+CREATE INDEX doubts_by_run ON doubts (workspace_id, run_id, message_id);
+
+-- How far webhooks have told of what was sent: the latest intent for which evidence with our key has come back.
+CREATE TABLE channel_evidence (
+    workspace_id bigint NOT NULL,
+    channel_id bigint NOT NULL,
+    kind text NOT NULL,
+    intent_at timestamptz NOT NULL,
+    PRIMARY KEY (workspace_id, channel_id, kind)
+) WITH (fillfactor = 50);
+
+-- Messages that Meta accepted more than once, with each further id: kept when the delivery log is long gone.
+CREATE TABLE sent_twice (
+    workspace_id bigint NOT NULL,
+    run_id bigint NOT NULL,
+    message_id bigint NOT NULL,
+    provider_id text NOT NULL,
+    first_provider_id text NOT NULL,
+    channel_id bigint NOT NULL,
+    recipient text NOT NULL,
+    found_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    PRIMARY KEY (workspace_id, run_id, message_id, provider_id)
+);
+
+-- What was received before a grace ended must be read before its doubt is decided. (Rows of now count as received now.)
+ALTER TABLE webhook_queue ADD COLUMN received_at timestamptz NOT NULL DEFAULT now();
 
 -- --- pausing and cancelling ------------------------------------------------------------------------------------------
 -- pombo.store.runs has the diagram; pombo.store.run_control says who moves a run from one state to the next.

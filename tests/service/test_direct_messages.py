@@ -1,0 +1,135 @@
+"""Direct messages: queued by the API, sent before campaigns, in order to each recipient."""
+
+import asyncio
+from typing import Any
+
+from pombo.domain.classes import MessageClass
+from pombo.domain.content import Text
+from pombo.sending.worker import Worker
+from pombo.store import direct, leases
+from tests.seeding import add_channel
+from tests.service.test_worker import Setting, options, sandbox, setting, until, working, workspace
+
+__all__ = ["options", "sandbox", "setting", "workspace"]  # fixtures
+
+
+async def say(setting: Setting, text: str, to: str = "10001", kind: MessageClass = MessageClass.REPLY) -> int:
+    async with setting.database.transaction() as connection:
+        return await direct.enqueue(
+            connection,
+            workspace_id=setting.workspace,
+            channel_id=setting.channel,
+            message_class=kind,
+            recipient=to,
+            content=Text(text),
+        )
+
+
+async def accepted(worker: Worker, setting: Setting, count: int) -> list[dict[str, Any]]:
+    """The ledger's messages, in the order of acceptance, once there are so many."""
+    async with asyncio.timeout(20):
+        while len(found := await setting.sandbox.messages()) < count:
+            worker.saved.clear()
+            worker.ring()
+            await worker.saved.wait()
+    return found
+
+
+async def test_a_reply_overtakes_all_that_waits_of_a_campaign(setting: Setting) -> None:
+    await add_channel(setting.database, setting.box, setting.workspace, setting.page, rate=50.0)
+    await setting.run(200)
+    async with working(setting.database, setting.box, setting.options) as worker:
+        await accepted(worker, setting, 5)
+        before = len(await setting.sandbox.messages())
+        await say(setting, "Here I am", to="77")
+        found = await accepted(worker, setting, before + 20)
+    place = next(n for n, message in enumerate(found) if message["recipient"] == "77")
+    # What was on its way when the reply came, a tenth of a second's worth, may be before it.
+    assert place - before <= 15
+
+
+async def test_messages_to_one_recipient_leave_in_the_order_in_which_they_were_queued(setting: Setting) -> None:
+    await setting.sandbox.configure(latency_ms=5.0, latency_jitter_ms=20.0)
+    ids = [await say(setting, f"{n}", kind=MessageClass.TRANSACTIONAL) for n in range(30)]
+    async with working(setting.database, setting.box, setting.options) as worker:
+        found = await accepted(worker, setting, 30)
+    assert [int(message["key"].split(".")[1]) for message in found] == ids
+
+
+async def test_order_holds_through_retries_and_a_new_owner(setting: Setting) -> None:
+    phone = await setting.sandbox.add_phone(await setting.sandbox.add_app(), messages_per_second=None)
+    channel = await add_channel(setting.database, setting.box, setting.workspace, phone)
+    other = Setting(setting.database, setting.box, setting.sandbox, setting.workspace, phone, channel, setting.options)
+    # 131056 concerns this recipient alone; it passes after the first attempt.
+    await setting.fault(kind="error", code=131056, http_status=400, recipient="14155550001", max_count=1)
+    first = await say(other, "1", to="+14155550001", kind=MessageClass.TRANSACTIONAL)
+    async with working(setting.database, setting.box, setting.options) as worker, asyncio.timeout(20):
+        while await setting.value("SELECT count(*) FROM retries") == 0:
+            worker.saved.clear()
+            await worker.saved.wait()
+    second = await say(other, "2", to="+14155550001", kind=MessageClass.TRANSACTIONAL)
+    async with working(setting.database, setting.box, setting.options) as worker:
+        found = await accepted(worker, other, 2)
+    assert [int(message["key"].split(".")[1]) for message in found] == [first, second]
+    assert await setting.value("SELECT count(*) FROM retries") == 0
+
+
+async def test_a_doubtful_message_holds_the_later_one_until_it_is_settled(setting: Setting) -> None:
+    await setting.fault(kind="lost_answer", recipient="10001", max_count=1)
+    await say(setting, "1")
+    await say(setting, "2")
+    run = await setting.run(2)  # a campaign's messages to the same person do not wait
+    async with working(setting.database, setting.box, setting.options) as worker:
+        await until(worker, setting.database, run, lambda f: f.get("accepted") == 2)
+        async with asyncio.timeout(20):
+            while await setting.value("SELECT count(*) FROM doubts") == 0:
+                worker.saved.clear()
+                await worker.saved.wait()
+        lane = next(iter(worker.lanes.values()))
+        assert sum(queue.parked_count for queue in lane.queues) >= 1
+        # Its echo: the settlement takes it out of the outbox.
+        await setting.value("DELETE FROM outbox WHERE state = 'u'")
+        await setting.value("DELETE FROM doubts")
+        worker.ring_leases()
+        found = await accepted(worker, setting, 4)
+    assert [m["recipient"] for m in found].count("10001") == 3
+
+
+async def test_a_content_written_past_the_api_fails_alone(setting: Setting) -> None:
+    message_id = await say(setting, "fine")
+    await setting.value(f'UPDATE outbox SET content = \'{{"type": "text"}}\' WHERE id = {message_id}')
+    await say(setting, "fine", to="10002")
+    async with working(setting.database, setting.box, setting.options) as worker, asyncio.timeout(20):
+        while await setting.value("SELECT count(*) FROM outbox"):
+            worker.saved.clear()
+            await worker.saved.wait()
+    rows = "SELECT array_agg(recipient || ' ' || coalesce(error_title, 'sent') ORDER BY recipient) FROM deliveries"
+    assert await setting.value(rows) == ["10001 content_invalid", "10002 sent"]
+
+
+async def test_silent_streams_are_closed_and_opened_again(setting: Setting) -> None:
+    await say(setting, "1")
+    async with setting.database.borrow() as connection:
+        await connection.execute("UPDATE streams SET touched_at = now() - interval '1 hour'")
+        assert await direct.close_silent_streams(connection) == 0
+        await connection.execute("DELETE FROM outbox")
+        assert await direct.close_silent_streams(connection) == 1
+    await say(setting, "2")
+    assert await setting.value("SELECT count(*) FROM streams WHERE state = 'open' AND class = 0") == 1
+
+
+# --- the global rate ------------------------------------------------------------------------------------------------
+
+
+async def test_slices_of_the_global_rate_never_add_up_to_more_than_the_whole(setting: Setting) -> None:
+    async with setting.database.borrow() as connection:
+        one = await leases.register(connection, "one", 1, 60.0)
+        assert await leases.take_rate_slice(connection, one, 90.0, await leases.even_rate(connection, 90.0)) == 90.0
+        two = await leases.register(connection, "two", 1, 60.0)
+        even = await leases.even_rate(connection, 90.0)
+        assert even == 45.0
+        assert await leases.take_rate_slice(connection, two, 90.0, even) == 0.0
+        assert await leases.take_rate_slice(connection, one, 90.0, even) == 45.0
+        assert await leases.take_rate_slice(connection, two, 90.0, even) == 45.0
+        await leases.retire(connection, one)
+        assert await leases.take_rate_slice(connection, two, 90.0, await leases.even_rate(connection, 90.0)) == 90.0
