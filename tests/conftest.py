@@ -5,6 +5,7 @@ import itertools
 import os
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import asyncpg
@@ -61,13 +62,20 @@ async def _execute(url: str, statement: str) -> None:
         await connection.close()
 
 
-@pytest.fixture
-async def url(server: embedded.EmbeddedServer) -> AsyncIterator[str]:
-    """A database of the test's own, with the schema in it."""
+@asynccontextmanager
+async def fresh_database(server: embedded.EmbeddedServer) -> AsyncIterator[str]:
+    """The URL of a database with the schema in it, dropped afterwards."""
     name = f"test_{os.getpid()}_{next(_numbers)}"
     await _execute(server.url, f"CREATE DATABASE {name} TEMPLATE {_TEMPLATE} STRATEGY file_copy")
     yield database_url(server, name)
     await _execute(server.url, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+async def url(server: embedded.EmbeddedServer) -> AsyncIterator[str]:
+    """A database of the test's own, with the schema in it."""
+    async with fresh_database(server) as fresh:
+        yield fresh
 
 
 @pytest.fixture
