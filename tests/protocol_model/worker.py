@@ -204,8 +204,9 @@ class Worker:
                 continue
             allowed = lane.breaker.allows(min(wanted, len(lane.queue)), local)
             count = lane.bucket.take(allowed, local, RESERVED_FOR_REPLIES)
-            lane.breaker.left(count)
             lane.open += count
+            if count:
+                lane.breaker.let_go(lane.queue[0][0])
             for _ in range(count):
                 message, attempts, uncounted = lane.queue.popleft()
                 taken[message] = lane, attempts + 1, uncounted
@@ -254,7 +255,7 @@ class Worker:
             lane.held.discard(message)
             if self._flaw is Flaw.GIVES_TOKENS_BACK_LATER:
                 lane.bucket.give_back(1)
-            lane.breaker.undecided()
+            lane.breaker.undecided(message)
 
     def _arm(self, statement: IntentStatement, granted: list[int], taken: dict[int, Taken], now: float) -> None:
         day = format_day(times.day(statement.at))
@@ -300,22 +301,22 @@ class Worker:
         outcome = Outcome("doubt", message.message, message.attempt)
         match verdict:
             case Verdict.ACCEPTED:
-                breaker.success()
+                breaker.success(message.message)
                 outcome.kind, outcome.provider_id = "accepted", provider_id
             case Verdict.REFUSED:
-                breaker.success()
+                breaker.success(message.message)
                 outcome.kind = "failed"
             case Verdict.NOT_NOW if message.attempt - message.uncounted >= times.ATTEMPTS:
-                breaker.success()
+                breaker.success(message.message)
                 outcome.kind = "failed"
             case Verdict.NOT_NOW:
-                breaker.success()
+                breaker.success(message.message)
                 outcome.kind, outcome.delay = "retry", retry_delay(message.attempt, None, lambda: 0.5)
             case Verdict.NEVER_WRITTEN:
-                breaker.failure("", self.clock(now))
+                breaker.failure(message.message, "", self.clock(now))
                 outcome.kind, outcome.counts = "retry", False
             case Verdict.ERROR | Verdict.NO_ANSWER:
-                breaker.failure("", self.clock(now))
+                breaker.failure(message.message, "", self.clock(now))
             case _:
                 assert_never(verdict)
         self.unsaved.append((message, outcome))

@@ -1,10 +1,25 @@
+from collections.abc import Callable
+
+import pytest
+
 from pombo.sending.breaker import Breaker, BreakerState
+
+# Messages; what the breaker knows of them.
+PROBE, OTHER = 7, 8
 
 
 def opened(now: float = 0.0) -> Breaker:
     breaker = Breaker(threshold=3, timeout_s=60.0)
     for _ in range(3):
-        breaker.failure("connect", now)
+        breaker.failure(OTHER, "connect", now)
+    return breaker
+
+
+def half_open(now: float = 60.0) -> Breaker:
+    """With the probe under way."""
+    breaker = opened(now - 60.0)
+    assert breaker.allows(10, now) == 1
+    breaker.let_go(PROBE)
     return breaker
 
 
@@ -13,7 +28,7 @@ def test_it_opens_at_the_threshold_and_tells_it_once() -> None:
     told: list[str] = []
     breaker.changed = lambda breaker: told.append(f"{breaker.state} {breaker.failures}")
     for _ in range(5):
-        breaker.failure("connect", 0.0)
+        breaker.failure(OTHER, "connect", 0.0)
     assert told == ["open 3"]
     assert (breaker.state, breaker.reason, breaker.opens) == (BreakerState.OPEN, "connect", 1)
 
@@ -21,9 +36,9 @@ def test_it_opens_at_the_threshold_and_tells_it_once() -> None:
 def test_a_success_in_between_starts_the_count_anew() -> None:
     breaker = Breaker(threshold=3, timeout_s=60.0)
     for _ in range(10):
-        breaker.failure("connect", 0.0)
-        breaker.failure("connect", 0.0)
-        breaker.success()
+        breaker.failure(OTHER, "connect", 0.0)
+        breaker.failure(OTHER, "connect", 0.0)
+        breaker.success(OTHER)
     assert breaker.state is BreakerState.CLOSED
 
 
@@ -32,46 +47,56 @@ def test_open_lets_nothing_pass_until_the_timeout_then_one_probe() -> None:
     assert breaker.allows(10, 59.9) == 0
     assert breaker.wait(50.0) == 10.0
     assert breaker.allows(10, 60.0) == 1
-    breaker.left(1)
+    breaker.let_go(PROBE)
     assert breaker.allows(10, 60.0) == 0
     assert breaker.wait(60.0) is None
 
 
 def test_a_probe_that_succeeds_closes_it_and_one_that_fails_opens_it_for_another_timeout() -> None:
-    breaker = opened()
-    breaker.left(breaker.allows(1, 60.0))
-    breaker.failure("connect", 61.0)
+    breaker = half_open()
+    breaker.failure(PROBE, "connect", 61.0)
     assert breaker.allows(1, 120.0) == 0
-    breaker.left(breaker.allows(1, 121.0))
-    breaker.success()
+    assert breaker.allows(1, 121.0) == 1
+    breaker.let_go(OTHER)
+    breaker.success(OTHER)
     assert breaker.allows(10, 121.0) == 10
+
+
+@pytest.mark.parametrize(
+    "fate",
+    [
+        lambda breaker: breaker.success(OTHER),
+        lambda breaker: breaker.failure(OTHER, "connect", 61.0),
+        lambda breaker: breaker.undecided(OTHER),
+    ],
+    ids=["accepted", "lost", "not sent"],
+)
+def test_what_left_before_it_opened_decides_nothing_while_the_probe_is_under_way(
+    fate: Callable[[Breaker], None],
+) -> None:
+    breaker = half_open()
+    fate(breaker)
+    assert (breaker.state, breaker.allows(10, 62.0)) == (BreakerState.HALF_OPEN, 0)
+    breaker.success(PROBE)
+    assert breaker.allows(10, 62.0) == 10
 
 
 def test_an_answer_to_what_left_before_it_opened_neither_closes_nor_resets_it() -> None:
     breaker = opened(now=10.0)
-    breaker.success()
+    breaker.success(OTHER)
     assert (breaker.state, breaker.failures, breaker.opened_at) == (BreakerState.OPEN, 3, 10.0)
     assert breaker.allows(10, 69.9) == 0
 
 
-def test_the_probe_after_such_an_answer_closes_it() -> None:
-    breaker = opened()
-    breaker.success()
-    breaker.left(breaker.allows(10, 60.0))
-    breaker.success()
-    assert breaker.allows(10, 60.0) == 10
-
-
 def test_a_probe_that_never_left_leaves_the_place_to_the_next() -> None:
-    breaker = opened()
-    breaker.left(breaker.allows(1, 60.0))
-    breaker.undecided()
+    breaker = half_open()
+    breaker.undecided(PROBE)
     assert breaker.allows(10, 60.0) == 1
 
 
 def test_switched_off_it_never_opens() -> None:
     breaker = Breaker(threshold=1, timeout_s=60.0, enabled=False)
-    breaker.failure("connect", 0.0)
+    breaker.failure(OTHER, "connect", 0.0)
     breaker.take_over(1, "connect", 60.0, 0.0)
     assert breaker.allows(10, 0.0) == 10
 
@@ -85,15 +110,15 @@ def test_a_reset_by_hand_closes_it() -> None:
 def test_each_change_is_told_and_nothing_else_is() -> None:
     told: list[BreakerState] = []
     breaker = Breaker(threshold=2, timeout_s=60.0, changed=lambda breaker: told.append(breaker.state))
-    breaker.success()
-    breaker.failure("connect", 0.0)
-    breaker.failure("connect", 0.0)
-    breaker.left(breaker.allows(5, 60.0))
-    assert breaker.allows(5, 61.0) == 0
-    breaker.failure("connect", 62.0)
-    breaker.left(breaker.allows(5, 122.0))
-    breaker.success()
-    breaker.success()
+    breaker.success(OTHER)
+    breaker.failure(OTHER, "connect", 0.0)
+    breaker.failure(OTHER, "connect", 0.0)
+    for at in (60.0, 122.0):
+        assert breaker.allows(5, at) == 1
+        breaker.let_go(PROBE)
+        assert breaker.allows(5, at + 1) == 0
+        breaker.failure(PROBE, "connect", at + 2) if at == 60.0 else breaker.success(PROBE)
+    breaker.success(OTHER)
     assert told == ["open", "half_open", "open", "half_open", "closed"]
     assert breaker.opens == 2
 

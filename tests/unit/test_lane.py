@@ -112,7 +112,7 @@ def test_an_open_breaker_lets_one_probe_through_and_takes_one_token_for_it() -> 
     lane = make_lane()
     fill(lane, 1, 10)
     for _ in range(3):
-        lane.breaker.failure("connect", 0.0)
+        lane.breaker.failure(1, "connect", 0.0)
     assert lane.take(10, 1.0) == []
     assert len(lane.take(10, 61.0)) == 1
     assert lane.take(10, 61.0) == []

@@ -65,7 +65,7 @@ class Judge:
 
     def not_rendered(self, message: Outgoing, error: RenderError) -> None:
         """The recipient's values give no message; nothing was sent."""
-        message.stream.lane.breaker.undecided()
+        message.stream.lane.breaker.undecided(message.id)
         self._fail(message, content_error(error))
 
     def answered(self, result: Result, message: Outgoing) -> None:
@@ -73,7 +73,7 @@ class Judge:
             title = f"{result.reason}: {result.detail}" if result.detail else result.reason
             if result.reason is Reason.SHUTDOWN:
                 # Given up by us, which says nothing of Meta: the next owner must not find the breaker open for it.
-                message.stream.lane.breaker.undecided()
+                message.stream.lane.breaker.undecided(message.id)
                 self._give_up(message, connection_error(title, isinstance(result, NeverWritten)))
             elif isinstance(result, NeverWritten):
                 self._unreachable(message, connection_error(title, True))
@@ -89,7 +89,7 @@ class Judge:
             if not lane.accepted % USAGE_EVERY:
                 self._heed_usage(lane, result)
             message.stream.failures = 0
-            lane.breaker.success()
+            lane.breaker.success(message.id)
             self._writer.accepted(message, outcome.provider_id)
         else:
             self._react(message, outcome.error)
@@ -105,7 +105,7 @@ class Judge:
             self._consequences.stop(stream.lane, error)
             self._put_back(message, error, 0.0)
             return
-        stream.lane.breaker.success()
+        stream.lane.breaker.success(message.id)
         match reaction:
             case Reaction.SLOW_DOWN:
                 # The channel is too fast, the message is blameless. Meta prolongs the block of those who go on calling.
@@ -131,9 +131,9 @@ class Judge:
         breaker = message.stream.lane.breaker
         if error.error_class is ErrorClass.RATE_LIMIT:
             # A warning about this person, and no sign that Meta is away.
-            breaker.success()
+            breaker.success(message.id)
         else:
-            breaker.failure(error.title, self._clock())
+            breaker.failure(message.id, error.title, self._clock())
         self._stats.uncertain += 1
         self._writer.doubt(message, error)
 
@@ -149,7 +149,7 @@ class Judge:
     def _unreachable(self, message: Outgoing, error: SendError) -> None:
         """Not a byte was written: as if it had not been tried."""
         breaker = message.stream.lane.breaker
-        breaker.failure(error.title, self._clock())
+        breaker.failure(message.id, error.title, self._clock())
         self._put_back(message, error, retry_delay(min(breaker.failures, MOST_UNREACHABLE), None, self._chance))
 
     def _put_back(self, message: Outgoing, error: SendError, delay: float) -> None:

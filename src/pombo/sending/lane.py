@@ -160,7 +160,8 @@ class Lane:
         for queue in self.queues[: last + 1]:
             if queue.buffered and len(taken) < allowed:
                 taken += self._take_of(queue, min(allowed - len(taken), queue.buffered), now)
-        self.breaker.left(len(taken))
+        if taken:
+            self.breaker.let_go(taken[0].id)
         self.open += len(taken)
         return taken
 

@@ -275,7 +275,7 @@ class Sender:
             lane = message.stream.lane
             lane.open -= 1
             lane.waiting_ids.discard(message.id)
-            lane.breaker.undecided()
+            lane.breaker.undecided(message.id)
             if settled:
                 lane.release(message)
             else:
@@ -369,7 +369,7 @@ class Sender:
         if self._armed or self._armed_replies:
             self._feed()
         if isinstance(result, NeverWritten) and result.reason is Reason.WITHDRAWN:
-            message.stream.lane.breaker.undecided()
+            message.stream.lane.breaker.undecided(message.id)
             self._give_back(message, "Not sent: the worker's lease had run out.")
         else:
             self.judge.answered(result, message)
