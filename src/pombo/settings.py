@@ -58,6 +58,9 @@ class Settings(BaseSettings):
     circuit_breaker_enabled: bool = Field(True, description="Whether failures in a row pause a channel.")
     circuit_breaker_threshold: int = Field(5, ge=1, description="Failures in a row that open a channel's breaker.")
     circuit_breaker_timeout_ms: int = Field(300_000, ge=1, description="How long it stays open before one probe.")
+    content_failures_in_a_row: int = Field(
+        20, ge=0, description="Failures in a row that are the content's own and pause its run; 0: never."
+    )
     send_attempts: int = Field(3, ge=1, le=100, description="Attempts a message gets at most.")
     answer_timeout_s: Annotated[float, Field(gt=0, description="How long Meta may take to answer.")] = 30.0
     lease_s: float = Field(8.0, gt=1, description="A worker not heard of for so long has lost its channels.")

@@ -184,3 +184,31 @@ def test_a_run_is_paused_resumed_and_cancelled_and_everything_is_held_by_one_com
 
     assert "too late to pause" in pombo.run("run", "pause", run, status=1)
     assert "There is no run 999" in pombo.run("run", "cancel", "999", status=1)
+
+
+def test_people_are_put_on_the_suppression_list_from_a_file_and_taken_off(pombo: Installation) -> None:
+    add_page(pombo)
+    csv = "recipient,first_name\n24000101,Ana\nnot-a-number,X\n24000102,Rui\n24000101,again\n"
+    add = ["suppressions", "add", "--kind", "messenger", "--recipients", "-", "--reason", "Old list."]
+    added = json.loads(pombo.run(*add, "--json", stdin=csv))
+    assert (added["added"], added["withdrawn"], added["rejected"]) == (2, 0, 1)
+    assert (added["rejects"][0]["line"], added["rejects"][0]["code"]) == (3, "psid_invalid")
+
+    listed = [json.loads(line) for line in pombo.run("suppressions", "list", "--json").splitlines()]
+    assert [(one["recipient"], one["reason"]) for one in listed] == [
+        ("24000101", "Old list."),
+        ("24000102", "Old list."),
+    ]
+    for person in ("24000101", "24000102"):
+        assert "gets campaigns again" in pombo.run("suppressions", "remove", "--kind", "messenger", person)
+    assert "not on the list" in pombo.run("suppressions", "remove", "--kind", "messenger", "24000101", status=1)
+    assert "Nobody to add" in pombo.run("suppressions", "add", "--kind", "messenger", status=1)
+    assert pombo.run("suppressions", "list") == "Nobody is on the list.\n"
+
+
+def test_a_stopped_channel_is_started_and_a_breaker_reset_by_command(pombo: Installation) -> None:
+    add_page(pombo)
+    assert "Shop is not stopped." in pombo.run("channel", "start", "Shop")
+    assert json.loads(pombo.run("breaker", "list", "--json")) == []
+    assert "closes it" in pombo.run("breaker", "reset", "Shop")
+    assert "no channel 'Nobody'" in pombo.run("breaker", "reset", "Nobody", status=1)

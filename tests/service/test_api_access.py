@@ -44,6 +44,7 @@ _EVERYTHING = [
     ("POST", "/api/suppressions"),
     ("DELETE", "/api/suppressions/1/1"),
     ("GET", "/api/channels"),
+    ("POST", "/api/channels/1/start"),
     ("GET", "/api/queue/status"),
     ("GET", "/api/queue/worker"),
     ("POST", "/api/queue/worker"),

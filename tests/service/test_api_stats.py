@@ -158,3 +158,20 @@ async def test_with_no_worker_at_all_every_part_is_empty(api: Api) -> None:
         shown = (await api.http.get(f"/stats/{part}")).json()
         assert (shown["total"], shown["workers"]) == ({}, [])
     assert (await api.http.get("/metrics")).status_code == 200
+
+
+async def test_a_stopped_channel_is_started_with_those_that_its_error_stopped_too(api: Api, box: SecretBox) -> None:
+    theirs = await add_account(api.database, box, "others")
+    async with api.database.borrow() as connection:
+        await connection.execute(
+            "UPDATE channels SET state = 'stopped', stop_code = '3', stop_reason = 'No.', stopped_at = now()"
+        )
+    assert (await api.http.post(f"/api/channels/{theirs.number}/start")).status_code == 404
+    answer = await api.http.post(f"/api/channels/{api.account.number}/start")
+    # The Page is of the same app and stopped at the same moment, but its kind is another: no error concerns both.
+    assert (answer.status_code, answer.json()) == (200, {"started": [api.account.number]})
+    shown = (await api.http.get("/api/channels")).json()["channels"]
+    assert {channel["id"]: channel["state"] for channel in shown} == {
+        api.account.number: "active",
+        api.account.page: "stopped",
+    }

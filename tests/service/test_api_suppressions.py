@@ -21,7 +21,7 @@ async def test_people_are_added_shown_page_by_page_and_taken_off(api: Api) -> No
     numbers = [f"+35191234567{n}" for n in range(3)]
     asked = {"kind": "whatsapp", "recipients": [*numbers, "+351 912 345 670"], "reason": "Asked by phone."}
     added = await api.http.post("/api/suppressions", json=asked)
-    assert (added.status_code, added.json()) == (201, {"added": 3})
+    assert (added.status_code, added.json()) == (201, {"added": 3, "withdrawn": 0})
 
     first = (await api.http.get("/api/suppressions?limit=2")).json()
     second = (await api.http.get("/api/suppressions", params={"limit": 2, "cursor": first["nextCursor"]})).json()
@@ -57,3 +57,33 @@ async def test_campaigns_leave_out_who_is_on_the_list_and_say_so(api: Api) -> No
     assert (totals["total"], totals["rejected"]) == (2, 1)
     (reject,) = (await api.http.get(f"/api/runs/{run_id}/rejects")).json()["rejects"]
     assert (reject["recipient"], reject["code"]) == ("+351910000001", "suppressed")
+
+
+async def test_what_waits_for_somebody_is_withdrawn_from_every_campaign_of_that_kind_and_nothing_else_is(
+    api: Api,
+) -> None:
+    account = api.account
+    both = [(account.number, "+351910000001"), (account.number, "+351910000002"), (account.page, "351910000001")]
+    first, second = await stage_run(api.database, account, both), await stage_run(api.database, account, both)
+    while await Expander(api.database).run_once():
+        pass
+    async with api.database.borrow() as connection:
+        # On its way: too late.
+        await connection.execute(
+            "UPDATE outbox SET state = 's', attempt = 1, intent_at = now() WHERE run_id = $1 AND recipient = $2",
+            second,
+            "+351910000001",
+        )
+    asked = {"kind": "whatsapp", "recipients": ["+351910000001", "+351999999999"]}
+    answer = await api.http.post("/api/suppressions", json=asked)
+    assert answer.json() == {"added": 2, "withdrawn": 1}
+    assert (await api.http.post("/api/suppressions", json=asked)).json() == {"added": 0, "withdrawn": 0}
+
+    totals = (await api.http.get(f"/api/runs/{first}")).json()["totals"]
+    assert (totals["total"], totals["cancelled"], totals["pending"]) == (3, 1, 2)
+    deliveries = (await api.http.get(f"/api/runs/{first}/deliveries")).json()["deliveries"]
+    (withdrawn,) = [delivery for delivery in deliveries if delivery["state"] == "cancelled"]
+    assert withdrawn["recipient"] == "+351910000001"
+    assert "suppression list" in withdrawn["error"]["words"]
+    async with api.database.borrow() as connection:
+        assert await connection.fetchval("SELECT count(*) FROM outbox") == 5

@@ -9,6 +9,7 @@ to send, so whatever befalls them comes from the first.
 
 import asyncio
 import contextlib
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import count
@@ -53,7 +54,12 @@ FAILS = {"message": "failed", "channel": "goes on"}
 SUPPRESSES = {"message": "failed", "channel": "goes on", "recipient": "suppressed"}
 IN_DOUBT = {"message": "in doubt", "channel": "goes on"}
 WAITS_ALONE = {"message": "waits, counted", "channel": "goes on"}
-PAUSES = {"message": "waits", "channel": "goes on", "runs with the template": "pausing", "other run": "processing"}
+PAUSES = {
+    "message": "waits",
+    "channel": "goes on",
+    "runs with the template": "pausing, says what to do",
+    "other run": "processing",
+}
 
 
 def hits(scope: str, how: str) -> dict[str, str]:
@@ -72,7 +78,11 @@ BY_CLASS_AND_SCOPE = {
     (TRANSIENT, TEMPLATE): WAITS_ALONE,
     (POLICY, TEMPLATE): PAUSES,
     (RATE_LIMIT, TEMPLATE): PAUSES,
-    **{(error_class, scope): hits(scope, "stopped") for error_class in (AUTH, POLICY) for scope in WIDE},
+    **{
+        (error_class, scope): hits(scope, "stopped, says what to do")
+        for error_class in (AUTH, POLICY)
+        for scope in WIDE
+    },
     **{(error_class, scope): hits(scope, "slowed down") for error_class in (RATE_LIMIT, TRANSIENT) for scope in WIDE},
 }
 
@@ -203,7 +213,10 @@ class Stage:
                        SELECT id, CASE state WHEN 1 THEN 'failed' ELSE 'accepted' END FROM deliveries"""
                 )
             }
-            stopped = {row["id"] for row in await connection.fetch("SELECT id FROM channels WHERE state = 'stopped'")}
+            stopped = dict(
+                tuple(row)
+                for row in await connection.fetch("SELECT id, stop_reason FROM channels WHERE state = 'stopped'")
+            )
             throttled = {
                 row["channel_id"]
                 for row in await connection.fetch("SELECT channel_id FROM cooldowns WHERE cause = 'throttle'")
@@ -215,14 +228,21 @@ class Stage:
                        JOIN deliveries d ON d.channel_id = c.id AND d.recipient = s.recipient"""
                 )
             }
-            runs = dict(tuple(row) for row in await connection.fetch("SELECT id, state FROM runs"))
+            runs = {
+                row["id"]: row["state"]
+                for row in await connection.fetch(
+                    """SELECT id, state || CASE WHEN pause_reason LIKE '%. %.' THEN ', says what to do' ELSE '' END
+                           AS state FROM runs"""
+                )
+            }
         lanes = {lane.channel.id: lane for lane in worker.lanes.values()}
 
         def state_of(channel: ChannelId) -> str:
             if (channel in stopped) != lanes[channel].stopped:
                 return "stopped by halves"
             if lanes[channel].stopped:
-                return "stopped"
+                # The reason in words, and the next step.
+                return "stopped, says what to do" if re.fullmatch(r".+[.].* .+[.]", stopped[channel]) else "stopped"
             return "slowed down" if lanes[channel].throttled or channel in throttled else "goes on"
 
         seen = []

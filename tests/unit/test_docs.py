@@ -12,7 +12,7 @@ import typer
 
 from pombo.legacy_settings import API_URL, FAMILIES, SUCCESSORS
 from pombo.meta.transport import TransportStats
-from pombo.run import settings_docs
+from pombo.run import errors_docs, settings_docs
 from pombo.run.cli import app
 from pombo.sending.outcomes import WriterStats
 from pombo.sending.reader import ReaderStats
@@ -68,6 +68,11 @@ def test_documents_name_no_setting_that_is_none() -> None:
     for page in PAGES:
         named = set(re.findall(r"\b[A-Z]{2,}(?:_[A-Z]+)+\b", page.read_text()))
         assert {name for name in named if name.startswith((*beginnings, *FAMILIES))} <= known, relative(page)
+
+
+def test_the_page_of_metas_errors_says_what_the_table_says() -> None:
+    current = errors_docs.PAGE.read_text()
+    assert current == errors_docs.page(current), "run `python -m pombo.run.errors_docs`"
 
 
 # --- commands -------------------------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from pydantic import Field, StringConstraints
 
 from pombo.api.errors import ApiError
 from pombo.api.shapes import Given, RequestShape, Shape, Workspace
+from pombo.campaigns.suppressing import suppress as suppress_people
 from pombo.domain.channels import ChannelKind
 from pombo.domain.phones import normalise_recipient
 from pombo.store import suppressions
@@ -42,6 +43,7 @@ class SuppressRequest(RequestShape):
 
 class SuppressAnswer(Shape):
     added: int = Field(description="Those who were not on the list yet.")
+    withdrawn: int = Field(description="Messages of campaigns that waited for these people and are now cancelled.")
 
 
 @router.get("")
@@ -62,7 +64,7 @@ async def list_suppressions(
 
 @router.post("", status_code=201)
 async def suppress(asked: SuppressRequest, workspace: Workspace, given: Given) -> SuppressAnswer:
-    """Adds people. None is added when one of them is no address of that kind."""
+    """Adds people, and cancels what waits for them. None is added when one of them is no address of that kind."""
     rows, bad = [], []
     for place, given_recipient in enumerate(asked.recipients, 1):
         recipient = normalise_recipient(asked.kind, given_recipient)
@@ -72,8 +74,8 @@ async def suppress(asked: SuppressRequest, workspace: Workspace, given: Given) -
             bad.append({"line": place, "code": recipient.code, "message": recipient.sentence})
     if bad:
         raise ApiError("recipients_invalid", f"{len(bad)} of the recipients are no addresses; nobody was added.", bad)
-    async with given.database.tenant(workspace) as connection:
-        return SuppressAnswer(added=await suppressions.suppress(connection, rows))
+    done = await suppress_people(given.database, rows)
+    return SuppressAnswer(added=done.added, withdrawn=done.withdrawn)
 
 
 @router.delete("/{kind}/{recipient}", status_code=204)

@@ -11,9 +11,11 @@ import typer
 
 from pombo.domain.channels import DEFAULT_RATE, ChannelKind
 from pombo.domain.doubt import DoubtPolicy
+from pombo.run.cli_breaker import breaker_app
 from pombo.run.cli_doubts import doubts_app
 from pombo.run.cli_partitions import partitions_app
 from pombo.run.cli_runs import panic, run_app
+from pombo.run.cli_suppressions import suppressions_app
 from pombo.run.command import (
     DEFAULT_WORKSPACE,
     ExistingWorkspaceOption,
@@ -37,6 +39,8 @@ app.add_typer(channel_app, name="channel")
 app.add_typer(key_app, name="key")
 app.add_typer(run_app, name="run")
 app.add_typer(doubts_app, name="doubts")
+app.add_typer(suppressions_app, name="suppressions")
+app.add_typer(breaker_app, name="breaker")
 app.add_typer(partitions_app, name="partitions")
 app.command()(panic)
 
@@ -247,6 +251,24 @@ def channel_list(workspace: ExistingWorkspaceOption = DEFAULT_WORKSPACE, as_json
         typer.echo(f"{c['id']:>4}  {c['kind']:<9}  {c['externalId']:<18}  {c['state']:<7}  {c['name']}{reason}")
     if not found:
         typer.echo("No channels yet: `pombo channel add --help`.")
+
+
+@channel_app.command("start")
+def channel_start(
+    channel: Annotated[str, typer.Argument(help="Our id, Meta's id, or its name.")],
+    workspace: ExistingWorkspaceOption = DEFAULT_WORKSPACE,
+) -> None:
+    """Let a stopped channel send again, and the others that the same error has stopped."""
+
+    async def start(place: Place, database: Database) -> list[str]:
+        async with database.transaction() as connection:
+            workspace_id = await accounts.find_workspace(connection, workspace)
+            found = await channels.find_channel(connection, workspace_id, channel)
+            started = set(await channels.start_channel(connection, workspace_id, found.id))
+            return [c.name for c in await channels.list_channels(connection, workspace_id) if c.id in started]
+
+    names = with_database(prepare("cli"), start)
+    typer.echo("\n".join(f"{name} sends again." for name in names) or f"{channel} is not stopped.")
 
 
 @key_app.command("create")

@@ -43,6 +43,7 @@ def worker_options(settings: Settings) -> WorkerOptions:
         max_sockets=settings.max_sockets,
         global_rate=settings.rate_limit_max_jobs_per_second,
         attempts=settings.send_attempts,
+        content_failures=settings.content_failures_in_a_row,
         answer_timeout_s=settings.answer_timeout_s,
         lease_s=settings.lease_s,
         breaker_enabled=settings.circuit_breaker_enabled,

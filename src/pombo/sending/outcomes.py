@@ -289,6 +289,7 @@ class OutcomeWriter:
                 log.warning("run_paused_by_error", workspace_id=pause.workspace_id, run_id=run_id, code=pause.code)
         if further.suppressions:
             await suppressions.suppress(connection, further.suppressions)
+            await suppressions.withdraw(connection, further.suppressions)
         if closed := [channel for channel, cooldown in further.breakers.items() if cooldown is None]:
             await cooldowns.forget_breakers(connection, closed)
         if noted := further.throttles + [cooldown for cooldown in further.breakers.values() if cooldown is not None]:

@@ -72,6 +72,7 @@ class WorkerOptions:
     """Messages/s of all channels and workers together."""
     attempts: int = 3
     content_failures: int = 20
+    """In a row; 0 for never."""
     answer_timeout_s: float = 30.0
     lease_s: float = 8.0
     breaker_enabled: bool = True

@@ -188,6 +188,21 @@ async def stop_channels(connection: Connection, stops: Sequence[Stop]) -> None:
     )
 
 
+async def start_channel(connection: Connection, workspace_id: WorkspaceId, channel_id: ChannelId) -> list[ChannelId]:
+    """Lets a stopped channel send again, and those that the same error has stopped with it; returns which."""
+    rows = await connection.fetch(
+        """UPDATE channels c SET state = 'active', stop_code = NULL, stop_reason = NULL, stopped_at = NULL
+           FROM channels named
+           WHERE named.workspace_id = $1 AND named.id = $2 AND c.workspace_id = $1 AND c.state = 'stopped'
+             AND c.stop_code = named.stop_code AND c.stopped_at = named.stopped_at
+             AND (c.id = named.id OR c.kind = named.kind AND (c.app_id = named.app_id OR c.waba_id = named.waba_id))
+           RETURNING c.id""",
+        workspace_id,
+        channel_id,
+    )
+    return sorted(row["id"] for row in rows)
+
+
 def _channel(row: object) -> Channel:
     values = dict(row)  # type: ignore[call-overload]
     values["kind"] = ChannelKind(values["kind"])

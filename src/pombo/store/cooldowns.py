@@ -7,7 +7,7 @@ one that is over, costs a few refused requests.
 
 from collections.abc import Sequence
 from enum import StrEnum
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from pombo.domain.outcomes import ErrorScope
 from pombo.store.channels import CONCERNED
@@ -71,13 +71,28 @@ async def forget_breakers(connection: Connection, channels: Sequence[tuple[int, 
     )
 
 
+_STANDING = """SELECT k.workspace_id, k.channel_id, k.cause,
+       extract(epoch FROM k.until - clock_timestamp())::float8 AS left_s, k.step, k.reason
+FROM cooldowns k"""
+
+
 async def of_worker(connection: Connection, worker_id: int) -> list[Standing]:
     """Of the worker's channels: open breakers, also those whose time is up, and throttles that are not over."""
     rows = await connection.fetch(
-        """SELECT k.workspace_id, k.channel_id, k.cause,
-                  extract(epoch FROM k.until - clock_timestamp())::float8 AS left_s, k.step, k.reason
-           FROM cooldowns k JOIN channel_leases l USING (workspace_id, channel_id)
-           WHERE l.worker_id = $1 AND (k.cause = 'breaker' OR k.until > clock_timestamp())""",
+        f"""{_STANDING} JOIN channel_leases l USING (workspace_id, channel_id)
+            WHERE l.worker_id = $1 AND (k.cause = 'breaker' OR k.until > clock_timestamp())""",
         worker_id,
     )
-    return [Standing(*row)._replace(cause=Cause(row["cause"])) for row in rows]
+    return [_standing(row) for row in rows]
+
+
+async def open_breakers(connection: Connection, workspace_id: int) -> list[Standing]:
+    """In the order of the channels; half-open ones included, whose time is up."""
+    rows = await connection.fetch(
+        f"{_STANDING} WHERE k.workspace_id = $1 AND k.cause = 'breaker' ORDER BY k.channel_id", workspace_id
+    )
+    return [_standing(row) for row in rows]
+
+
+def _standing(row: Any) -> Standing:
+    return Standing(*row)._replace(cause=Cause(row["cause"]))

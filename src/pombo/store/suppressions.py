@@ -1,4 +1,8 @@
-"""Who wants no more campaigns. Looked at when audiences are expanded (`audience`); replies do not ask."""
+"""Who wants no more campaigns.
+
+Looked at when audiences are expanded (`audience`), and applied to what is queued when somebody is added (`withdraw`).
+Replies and transactional messages do not ask.
+"""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -6,7 +10,9 @@ from typing import NamedTuple
 
 from pombo.domain.channels import ChannelKind
 from pombo.domain.ids import WorkspaceId
+from pombo.store import settlement
 from pombo.store.database import Connection
+from pombo.store.settlement import CANCELLED, Settled
 
 
 class Suppression(NamedTuple):
@@ -39,6 +45,49 @@ async def suppress(connection: Connection, suppressions: Sequence[Suppression]) 
         *map(list, zip(*suppressions, strict=True)),
     )
     return int(done.rpartition(" ")[2])
+
+
+# No index of the outbox names its recipients, so a run's own list of them leads to the message: a probe for each person
+# and stream. Streams are those that still have something to send, paused ones included.
+_QUEUED = """
+SELECT o.workspace_id, o.channel_id, o.id, o.due_at
+FROM unnest($1::bigint[], $2::text[], $3::text[]) AS s (workspace_id, kind, recipient)
+JOIN channels c ON c.workspace_id = s.workspace_id AND c.kind = s.kind
+JOIN streams t ON t.workspace_id = c.workspace_id AND t.channel_id = c.id AND t.class = 2 AND t.run_id > 0
+JOIN LATERAL (
+    SELECT message_id FROM run_recipients r
+    WHERE r.workspace_id = s.workspace_id AND r.run_id = t.run_id AND r.channel_id = c.id AND r.recipient = s.recipient
+    OFFSET 0
+) r ON true
+JOIN LATERAL (
+    SELECT workspace_id, channel_id, id, due_at FROM outbox o
+    WHERE o.workspace_id = s.workspace_id AND o.id = r.message_id AND o.state = 'r'
+    OFFSET 0
+) o ON true
+"""
+
+
+async def withdraw(connection: Connection, suppressions: Sequence[Suppression]) -> int:
+    """Cancels what campaigns have queued for these people and not begun to send; returns how many messages.
+
+    A chunk of an audience that is being expanded at this moment may escape it: Meta then has the last word.
+    """
+    rows = await connection.fetch(
+        _QUEUED,
+        [s.workspace_id for s in suppressions],
+        [s.kind for s in suppressions],
+        [s.recipient for s in suppressions],
+    )
+    if rows:
+        title = "The recipient is on the suppression list."
+        await settlement.settle(
+            connection,
+            [
+                Settled(workspace_id, channel_id, id, 0, due_at.date(), CANCELLED, None, error_title=title)
+                for workspace_id, channel_id, id, due_at in rows
+            ],
+        )
+    return len(rows)
 
 
 async def list_suppressions(
