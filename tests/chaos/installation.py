@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+import asyncpg
 import httpx
 
 from pombo.domain.channels import ChannelKind
@@ -170,6 +171,11 @@ class Installation:
             run_id: int = sent.json()["runId"]
             return run_id
 
+    async def keep_busy(self) -> None:
+        """As many messages wait as outlast a mishap."""
+        if await self.value("SELECT count(*) FROM outbox WHERE state = 'r'") < self.scale.messages:
+            await self.send(self.scale.messages)
+
     def _recipient(self, place: int) -> dict[str, Any]:
         number = next(self._recipients)
         name = f"2{number}" if self.handles[place].kind == "messenger" else f"+1415{number}"
@@ -229,9 +235,13 @@ class Installation:
     async def standing(self) -> str:
         """How things stand, for a failure's text."""
         lines = []
-        for title, query in _STANDING.items():
-            rows = [dict(row) for row in await self.fetch(query)]
-            lines += [f"{title}: {rows}"]
+        # Without a role of Pombo's, which would not be shown what others' sessions do.
+        connection = await asyncpg.connect(self.database.url, server_settings={"search_path": "pombo"})
+        try:
+            for title, query in _STANDING.items():
+                lines += [f"{title}: {[dict(row) for row in await connection.fetch(query)]}"]
+        finally:
+            await connection.close()
         lines += [f"--- {role.name} {'runs' if role.runs else 'is gone'}\n{role.log_end()}" for role in self.workers]
         return "\n".join(lines)
 
@@ -246,6 +256,10 @@ _STANDING = {
     "leases": """SELECT l.channel_id, l.worker_id, l.epoch, w.expires_at > now() AS alive
                  FROM channel_leases l LEFT JOIN workers w ON w.id = l.worker_id ORDER BY 1""",
     "stopped": "SELECT id, stop_code, stop_reason FROM channels WHERE state <> 'active'",
+    "sessions": """SELECT pid, state, wait_event_type, wait_event, pg_blocking_pids(pid) AS blocked_by,
+                          now() - xact_start AS transaction, now() - state_change AS since, left(query, 300) AS query
+                   FROM pg_stat_activity
+                   WHERE datname = current_database() AND state <> 'idle' AND pid <> pg_backend_pid()""",
     "now": "SELECT now()",
 }
 

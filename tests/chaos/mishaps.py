@@ -75,7 +75,10 @@ async def a_worker_is_stopped_for_longer_than_its_lease(installation: Installati
 
 
 async def a_worker_is_stopped_right_before_it_writes(installation: Installation) -> None:
-    """Between the look at its deadline and the first byte: it wakes up in a world that has gone on without it."""
+    """Between the look at its deadline and the first byte, and until others hold its message because it may live.
+
+    It wakes up in a world that has gone on without it, and writes the message.
+    """
     worker, file = (number := _one(installation)), installation.stop_file(number)
     known = await registered(installation, worker)
     file.touch()
@@ -85,7 +88,18 @@ async def a_worker_is_stopped_right_before_it_writes(installation: Installation)
 
     await installation.until(f"worker {worker} has stopped itself", has_stopped)
     await has_lost_all_channels(installation, known)
-    await a_while(installation)
+
+    in_doubt = "SELECT message_id FROM doubts WHERE worker_id = ANY ($1)"
+    messages = [row["message_id"] for row in await installation.fetch(in_doubt, known)]
+
+    async def are_held_or_settled() -> bool:
+        return not await installation.value(
+            """SELECT count(*) FROM outbox o LEFT JOIN doubts d ON d.message_id = o.id
+               WHERE o.id = ANY ($1) AND d.held IS DISTINCT FROM 'worker_may_live'""",
+            messages,
+        )
+
+    await installation.until("its messages are held or settled", are_held_or_settled)
     installation.workers[worker].thaw()
 
 

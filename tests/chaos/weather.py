@@ -34,13 +34,21 @@ def errors_prove_nothing(installation: Installation) -> Faults:
 
 
 def webhooks_come_late_twice_and_in_disorder(installation: Installation) -> Faults:
-    """Yet within the grace."""
-    late_ms = installation.scale.grace_s / 4 * 1000
+    """Yet within the grace, which begins when nothing of an attempt can leave any more: at once, if its worker lives."""
+    return _disturbed(0.0, installation.scale.grace_s / 2)
+
+
+def webhooks_come_later_than_a_takeover(installation: Installation) -> Faults:
+    """Yet within the grace of what dead workers left, which does not begin before their leases have ended."""
+    return _disturbed(installation.scale.lease_s * 0.75, installation.scale.grace_s / 2)
+
+
+def _disturbed(at_least_s: float, jitter_s: float) -> Faults:
+    delay = {"delay_ms": at_least_s * 1000, "jitter_ms": jitter_s * 1000}
     return [
-        {"kind": "webhook_duplicate", "rate": 0.2, "delay_ms": 50, "jitter_ms": late_ms},
-        {"kind": "webhook_disorder", "rate": 0.2},
-        {"kind": "webhook_late", "rate": 0.2, "delay_ms": 100, "jitter_ms": late_ms},
-        *answers_are_lost(installation),
+        {"kind": "webhook_late", "rate": 0.4, **delay},
+        {"kind": "webhook_duplicate", "rate": 0.1, **delay},
+        {"kind": "webhook_disorder", "rate": 0.1},
     ]
 
 
