@@ -34,7 +34,7 @@ def errors_prove_nothing(installation: Installation) -> Faults:
 
 
 def webhooks_come_late_twice_and_in_disorder(installation: Installation) -> Faults:
-    """Yet within the grace, which begins when nothing of an attempt can leave any more: at once, if its worker lives."""
+    """Within the grace, which begins when nothing of an attempt can leave any more: at once, if its worker lives."""
     return _disturbed(0.0, installation.scale.grace_s / 2)
 
 
