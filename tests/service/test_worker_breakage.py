@@ -235,6 +235,29 @@ async def test_a_channel_started_right_after_it_stopped_sends_again(setting: Set
 # --- the database -----------------------------------------------------------------------------------------------------
 
 
+async def test_a_lock_on_what_a_dead_worker_left_keeps_no_channel_from_being_taken(setting: Setting) -> None:
+    left = (await setting.run(1)).message_ids[0]
+    async with setting.database.transaction(bounded=False) as silent:
+        async with setting.database.borrow() as connection:
+            await connection.execute(
+                "UPDATE outbox SET state = 's', attempt = 1, intent_at = now() WHERE id = $1", left
+            )
+            await connection.execute(
+                "INSERT INTO intents (worker_id, id, workspace_ids, message_ids) VALUES (999, 1, $1, $2)",
+                [setting.workspace], [left],
+            )  # fmt: skip
+        await silent.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
+        await silent.execute("SELECT FROM outbox WHERE id = $1 FOR UPDATE", left)
+        async with working(setting.database, setting.box, setting.options) as worker:
+            async with asyncio.timeout(20):
+                while not await setting.value("SELECT count(*) FROM pg_locks WHERE NOT granted"):
+                    await asyncio.sleep(0)
+            page = await setting.sandbox.add_page(setting.page.app)
+            channel = await add_channel(setting.database, setting.box, setting.workspace, page)
+            run = await add_run(setting.database, setting.workspace, [(channel, "30000")])
+            assert await until(worker, setting.database, run, lambda f: f.get("accepted") == 1)
+
+
 async def test_intents_of_many_small_batches_are_forgotten_while_the_worker_runs(setting: Setting) -> None:
     await add_channel(setting.database, setting.box, setting.workspace, setting.page, rate=150.0)
     many = await setting.run(100)

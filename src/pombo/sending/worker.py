@@ -287,6 +287,7 @@ class Worker:
     # --- leases ---------------------------------------------------------------------------------------------------
 
     async def _tend(self, connection: Connection) -> None:
+        await leases.bound(connection)
         while True:
             if self.registration.lost.is_set():
                 await self._register(connection)

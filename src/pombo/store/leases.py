@@ -20,6 +20,11 @@ class Lease(NamedTuple):
     epoch: int
 
 
+async def bound(connection: Connection) -> None:
+    """For the connection that tends leases: what somebody else holds locked shall not keep it from its other duties."""
+    await connection.execute("SET lock_timeout = '1s'")
+
+
 async def register(connection: Connection, name: str, pid: int, lease_s: float, *, transient: bool = False) -> WorkerId:
     """A worker's new identity; one is never used again after it expired.
 
