@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from datetime import UTC, datetime
+from typing import NamedTuple
 
 from pombo.domain.outcomes import DeliveryState
 from pombo.domain.sendkey import parse_key
@@ -63,13 +64,22 @@ async def reported_again(installation: Installation) -> dict[int, int]:
 
 
 async def exactly_once(installation: Installation) -> list[str]:
-    """What is wrong, if anything is: each message accepted once, and in the books with all that was told of it."""
+    """What is wrong, if anything is: each message accepted once, and in the books with all that was told of it.
+
+    The promise is for webhooks within the grace. Where this machine was too slow for that, a second acceptance is no
+    fault, as long as it was reported.
+    """
     found = await as_accepted(installation)
-    found += first([await _story(installation, message) for message in await accepted_again(installation)])
+    left = [f"{row['n']} left in {row['what']}" for row in await installation.fetch(_LEFT_BEHIND) if row["n"]]
+    again = await accepted_again(installation)
+    stories = [story for message in again if not (story := await _story(installation, message)).told_too_late]
+    if again and not stories:
+        print(f"The machine was too slow for a grace of {installation.scale.grace_s} s: {again}")
+        unreported = [] if await reported_again(installation) == again else [f"not reported: {again}"]
+        return found + left + unreported
     async with installation.database.borrow() as connection, JsonClient(installation.sandbox.base_url) as client:
         comparison = await compare(connection, installation.workspace_id, client)
-    left = [f"{row['n']} left in {row['what']}" for row in await installation.fetch(_LEFT_BEHIND) if row["n"]]
-    return found + first(comparison.disagreements) + left
+    return found + first([story.text for story in stories]) + first(comparison.disagreements) + left
 
 
 async def as_accepted(installation: Installation) -> list[str]:
@@ -107,20 +117,29 @@ async def _counters(installation: Installation) -> list[str]:
     ]
 
 
-async def _story(installation: Installation, message: int) -> str:
+class _Story(NamedTuple):
     """Of a message that was accepted more often than once: when, and when webhooks told of it."""
+
+    text: str
+    told_too_late: bool
+    """Nothing told of any acceptance but the last within the grace, counted from the acceptance: its earliest end."""
+
+
+async def _story(installation: Installation, message: int) -> _Story:
     lines = [f"message {message} was accepted more than once:"]
+    late = []
     for record in await installation.sandbox.messages():
         if _message(record["key"]) != message:
             continue
         at = datetime.fromtimestamp(record["accepted_at"], UTC)
         told = await installation.fetch(
-            "SELECT received_at FROM webhook_log WHERE position($1::bytea in body) > 0 ORDER BY 1",
+            "SELECT received_at AS at FROM webhook_log WHERE position($1::bytea in body) > 0 ORDER BY 1",
             record["key"].encode(),
         )
-        times = ", ".join(f"{row['received_at']:%T.%f}" for row in told)
+        times = ", ".join(f"{row['at']:%T.%f}" for row in told)
         lines.append(f"{record['key']} accepted at {at:%T.%f}, webhooks with the key stored at {times or 'no time'}")
-    return "\n  ".join(lines)
+        late.append(not told or (told[0]["at"] - at).total_seconds() > installation.scale.grace_s)
+    return _Story("\n  ".join(lines), all(late[:-1]))
 
 
 def _message(key: str) -> int:
