@@ -24,6 +24,8 @@ _VALUES = {
     ("runs", "state"): "'pending'",
     ("runs", "source"): "'staged'",
     ("commands", "name"): "'reset_breaker'",
+    ("conversation_messages", "direction"): "'in'",
+    ("conversation_messages", "author"): "'contact'",
     ("idempotency_keys", "leased_until"): "now()",
 }
 _BY_TYPE = {
