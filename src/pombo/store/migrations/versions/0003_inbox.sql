@@ -105,6 +105,15 @@ CREATE INDEX events_unnumbered ON events (workspace_id, id) WHERE position IS NU
 CREATE INDEX events_by_position ON events (workspace_id, position) WHERE position IS NOT NULL;
 
 -- --- inbox: labels, notes, canned replies, read state ------------------------------------------------------------------
+-- Up to which of the contact's messages (by its `at`) an agent has read; see pombo.domain.conversations.
+CREATE TABLE conversation_reads (
+    workspace_id bigint NOT NULL,
+    conversation_id bigint NOT NULL,
+    agent_id bigint NOT NULL,
+    until timestamptz NOT NULL,
+    PRIMARY KEY (workspace_id, conversation_id, agent_id),
+    FOREIGN KEY (workspace_id, conversation_id) REFERENCES conversations (workspace_id, id) ON DELETE CASCADE
+) WITH (fillfactor = 80);
 
 -- --- channel jobs and history ------------------------------------------------------------------------------------------
 
