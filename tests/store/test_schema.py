@@ -27,6 +27,9 @@ _VALUES = {
     ("conversation_messages", "direction"): "'in'",
     ("conversation_messages", "author"): "'contact'",
     ("idempotency_keys", "leased_until"): "now()",
+    ("message_changes", "change"): "'edit'",
+    ("message_changes", "by"): "'contact'",
+    ("run_responses", "response"): "'replied'",
 }
 _BY_TYPE = {
     "bigint": "1",
