@@ -1,3 +1,4 @@
+import contextlib
 import json
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
@@ -242,9 +243,7 @@ def test_webhooks_of_other_objects_have_no_events(body: Any) -> None:
     assert parse(body).object == ("instagram" if body.get("object") == "instagram" else "")
 
 
-GOOD_ECHO = ThreadMessage(
-    M, PAGE, "m_echo", Person(PERSON), MOMENT, "app", "text", "Hi", {"appId": "1517776481860111"}
-)
+GOOD_ECHO = ThreadMessage(M, PAGE, "m_echo", Person(PERSON), MOMENT, "app", "text", "Hi", {"appId": "1517776481860111"})
 
 
 @pytest.mark.parametrize(
@@ -419,8 +418,8 @@ def test_no_json_raises_and_whatever_comes_out_can_be_stored(data: st.DataObject
 
 @given(st.binary(max_size=40))
 def test_no_bytes_raise_anything_else(body: bytes) -> None:
-    with pytest.raises(WebhookFormatError):
-        parse_webhook(body)
+    with contextlib.suppress(WebhookFormatError):
+        assert parse_webhook(body).events == []
 
 
 @given(st.sampled_from(GOOD).flatmap(spoilt))
