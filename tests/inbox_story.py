@@ -253,6 +253,7 @@ async def holdings(connection: Connection, house: House) -> dict[str, list[Any]]
         "responses": "SELECT recipient, response, at FROM run_responses WHERE workspace_id = $1",
         "figures": """SELECT sum(replied)::int, sum(clicked)::int, sum(delivered)::int, sum(read)::int
                       FROM run_deltas WHERE workspace_id = $1 GROUP BY run_id""",
+        "suppressions": "SELECT kind, recipient, reason FROM suppressions WHERE workspace_id = $1",
         "notices": "SELECT name, subject, data, at FROM channel_notices WHERE workspace_id = $1",
     }
     return {name: sorted((tuple(row) for row in await connection.fetch(q, w)), key=repr) for name, q in queries.items()}

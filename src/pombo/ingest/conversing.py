@@ -53,7 +53,9 @@ async def converse(
     people = await inbox_people.resolve(connection, sightings(said))
     heard: list[Heard] = [(place, event, people.contacts[identity_of(place, event)]) for place, event in said]
     changed = people.changed | await inbox_people.note_profiles(connection, _profiles(heard))
-    changed |= await preferences.note(connection, _wishes(heard, words))
+    decided = await preferences.note(connection, _wishes(heard, words))
+    await preferences.suppress(connection, decided | people.changed)
+    changed |= decided
 
     conversations = await inbox_threads.open_conversations(
         connection, {(*place, contact) for place, event, contact in heard if isinstance(event, ThreadMessage)}

@@ -6,9 +6,8 @@ from collections.abc import Sequence
 import msgspec
 
 from pombo.domain.events import ChannelNotice
-from pombo.domain.ids import ChannelId, WorkspaceId
 from pombo.ingest.gathering import Place
-from pombo.store import channel_notices, channels
+from pombo.store import channel_notices
 from pombo.store.channel_notices import Notice
 from pombo.store.database import Connection
 from pombo.telemetry import log
@@ -23,9 +22,7 @@ async def heed(connection: Connection, told: Sequence[tuple[Place, ChannelNotice
         place, event = told[index]
         match event.stops:
             case "channel":
-                await channels.stop_channel(
-                    connection, WorkspaceId(place.workspace_id), ChannelId(place.channel_id), event.name, event.reason
-                )
+                await channel_notices.stop_channel(connection, *place, event.name, event.reason)
                 log.warning("channel_stopped_by_notice", **place._asdict(), notice=event.name)
             case "template":
                 paused = await channel_notices.pause_template(connection, *place, event.subject, event.reason)

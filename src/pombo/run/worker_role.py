@@ -16,6 +16,7 @@ from pombo.campaigns.sweep import sweep_abandoned
 from pombo.ingest.ingester import Ingester
 from pombo.run.lifecycle import database_when_there, spare_the_collector, stop_on_signals, stop_with_supervisor
 from pombo.run.place import Place
+from pombo.run.reload import Reload, first_of
 from pombo.sending.worker import Worker, WorkerOptions
 from pombo.settings import Settings
 from pombo.store import webhooks
@@ -69,12 +70,20 @@ def _stop_once(file: Path) -> None:
 
 
 async def run_worker(settings: Settings, place: Place) -> None:
-    """Until a signal. Raises SchemaError."""
+    """Until SIGTERM or SIGINT; SIGHUP ends what it does in the same way, and begins anew. Raises SchemaError."""
     stop = stop_on_signals()
-    async with database_when_there(place.database_url, "pombo worker", stop) as database:
-        if database is None:
-            return
-        await _work(settings, place, database, stop)
+    reload = Reload(settings, stop)
+    watching = asyncio.create_task(stop_with_supervisor(stop), name="supervisor")
+    try:
+        async with database_when_there(place.database_url, "pombo worker", stop) as database:
+            while database is not None and not stop.is_set():
+                reload.wanted.clear()
+                async with first_of(stop, reload.wanted) as end:
+                    await _work(reload.settings, place, database, end)
+                if not stop.is_set():
+                    log.info("settings_reloaded")
+    finally:
+        watching.cancel()
 
 
 async def _work(settings: Settings, place: Place, database: Database, stop: asyncio.Event) -> None:
@@ -106,10 +115,7 @@ async def _work(settings: Settings, place: Place, database: Database, stop: asyn
             await asyncio.sleep(_RETRY_S)
 
     spare_the_collector()
-    helpers = [
-        asyncio.create_task(listen(), name="bells"),
-        asyncio.create_task(stop_with_supervisor(stop), name="supervisor"),
-    ]
+    listening = asyncio.create_task(listen(), name="bells")
     duties = [
         asyncio.create_task(worker.run(stop), name="sending"),
         asyncio.create_task(expander.run(stop), name="expander"),
@@ -133,13 +139,12 @@ async def _work(settings: Settings, place: Place, database: Database, stop: asyn
             task.result()
     finally:
         stop.set()
-        for task in helpers:
-            task.cancel()
+        listening.cancel()
         # Sending bounds its own end. The others' work is done in transactions that can be done again at any time.
         sending, *others = duties
         await asyncio.wait([sending])
         _, late = await asyncio.wait(others, timeout=_DUTIES_S)
         for task in late:
             task.cancel()
-        ended = await asyncio.gather(*duties, *helpers, return_exceptions=True)
+        ended = await asyncio.gather(*duties, listening, return_exceptions=True)
         log.info("worker_stopped", failed=sum(isinstance(end, Exception) for end in ended))
