@@ -1,6 +1,5 @@
 """What people do, from the webhook queue to contacts, conversations, figures and what open browsers are told."""
 
-import asyncio
 import itertools
 import random
 from collections.abc import AsyncIterator

@@ -13,6 +13,7 @@ message and comes first is kept (`message_changes`). Events for browsers are wri
 import hashlib
 from collections.abc import Iterable, Sequence
 from datetime import datetime
+from typing import NamedTuple
 
 import msgspec
 
@@ -44,10 +45,15 @@ Heard = tuple[Place, PersonEvent, int]
 _encode = msgspec.json.Encoder(order="sorted").encode
 
 
-async def converse(
-    connection: Connection, said: Sequence[tuple[Place, PersonEvent]], words: OptWords
-) -> list[tuple[int, int]]:
-    """In a transaction. Returns (workspace, id) of the new messages of other apps, which may have receipts waiting."""
+class Shown(NamedTuple):
+    of_apps: list[tuple[int, int]]
+    """(workspace, id) of new messages of other programs."""
+    of_campaigns: list[tuple[int, int]]
+    """(workspace, our message) of those newly copied."""
+
+
+async def converse(connection: Connection, said: Sequence[tuple[Place, PersonEvent]], words: OptWords) -> Shown:
+    """In a transaction, after whose commit the caller looks for what has become of what is newly shown."""
     await inbox_people.lock_channels(connection, {(place.workspace_id, place.channel_id) for place, _ in said})
     today = await plan_by_index(connection)
     people = await inbox_people.resolve(connection, sightings(said))
@@ -78,8 +84,8 @@ async def converse(
     targets |= {(one.workspace_id, one.channel_id, one.provider_id) for one in followed if one.provider_id}
     shown = await message_changes.show(connection, targets)
 
-    for workspace_id, _, conversation_id, *_ in copies:
-        unread.setdefault((workspace_id, conversation_id), 0)
+    for copied in copies:
+        unread.setdefault((copied.workspace_id, copied.conversation_id), 0)
     for one in shown:
         unread.setdefault((one.workspace_id, one.conversation_id), 0)
     channel_of = {(place.workspace_id, contact): place.channel_id for place, _, contact in heard}
@@ -89,14 +95,17 @@ async def converse(
     await inbox_threads.touch(connection, unread)
     await signals.append(connection, _signals(heard))
 
-    created = [(row.workspace_id, row.id) for row in inserted] + [(row[0], row[1]) for row in copies]
+    created = [(row.workspace_id, row.id) for row in inserted] + [(one.workspace_id, one.id) for one in copies]
     new = set(created)
     await inbox_events.messages_created(connection, created)
     await inbox_events.messages_updated(
         connection, [(one.workspace_id, one.id) for one in shown if (one.workspace_id, one.id) not in new]
     )
     await inbox_events.conversations_updated(connection, sorted(unread))
-    return [(row.workspace_id, row.id) for row in inserted if row.author == "app"]
+    return Shown(
+        [(row.workspace_id, row.id) for row in inserted if row.author == "app"],
+        [(one.workspace_id, one.message_id) for one in copies],
+    )
 
 
 _IN_THREAD = (ThreadMessage, MessageChange)

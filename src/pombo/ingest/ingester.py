@@ -5,11 +5,11 @@ from collections.abc import Sequence
 from datetime import timedelta
 
 from pombo.domain.opt_out import OptWords
-from pombo.ingest.conversing import converse
+from pombo.ingest.conversing import Shown, converse
 from pombo.ingest.gathering import Findings, ReadWebhook, account_names, channel_names, gather, waves
 from pombo.ingest.notices import heed
 from pombo.meta.webhooks import WebhookFormatError, parse_webhook
-from pombo.store import app_receipts, channel_evidence, receipts, settlement, webhooks
+from pombo.store import app_receipts, campaign_replies, channel_evidence, receipts, settlement, webhooks
 from pombo.store.database import TRY_AGAIN, Connection, Database
 from pombo.store.errors import DatabaseUnavailable
 from pombo.store.events import BELL as EVENTS_BELL
@@ -120,26 +120,27 @@ class Ingester:
             for wave in waves(evidence):
                 await settlement.settle_evidence(connection, wave)
             heard += (await receipts.sift(connection, evidence))[1]
-            unmatched = await receipts.apply(connection, findings.receipts)
+            unmatched, moved = await receipts.apply(connection, findings.receipts)
             await receipts.keep(connection, unmatched, findings.watermarks)
             await channel_evidence.note(connection, heard)
         settled = [AcceptedMessage(e.workspace_id, e.channel_id, e.message_id, e.provider_id, e.day) for e in evidence]
         if settled or unmatched or findings.watermarks:
             async with self._database.transaction() as connection:
-                await receipts.catch_up(connection, unmatched, findings.watermarks, settled)
-        await self._tell_people(findings, unmatched)
+                moved += await receipts.catch_up(connection, unmatched, findings.watermarks, settled)
+        await self._show(findings, unmatched, moved)
 
-    async def _tell_people(self, findings: Findings, unmatched: Sequence[Receipt]) -> None:
+    async def _show(self, findings: Findings, unmatched: Sequence[Receipt], moved: Sequence[tuple[int, int]]) -> None:
         """What the inbox shows, after all that concerns deliveries was committed."""
-        new: list[tuple[int, int]] = []
+        new = Shown([], [])
         if findings.people:
             async with self._database.transaction() as connection:
                 new = await converse(connection, findings.people, self._words)
-        if new or unmatched or findings.watermarks:
+        if new.of_apps or new.of_campaigns or unmatched or moved or findings.watermarks:
             async with self._database.transaction() as connection:
-                await plan_by_index(connection)
+                today = await plan_by_index(connection)
                 await app_receipts.apply(connection, unmatched, findings.watermarks)
-                await app_receipts.catch_up(connection, new)
+                await app_receipts.catch_up(connection, new.of_apps)
+                await campaign_replies.follow_states(connection, [*moved, *new.of_campaigns], today)
         if findings.notices:
             async with self._database.transaction() as connection:
                 await heed(connection, findings.notices)

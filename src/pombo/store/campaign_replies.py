@@ -10,6 +10,7 @@ from collections.abc import Collection, Sequence
 from datetime import date, datetime, timedelta
 from typing import NamedTuple
 
+from pombo.store import inbox_events
 from pombo.store.database import Connection
 from pombo.store.planning import columns
 
@@ -122,6 +123,37 @@ ON CONFLICT (workspace_id, channel_id, provider_id) DO NOTHING
 RETURNING workspace_id, id, conversation_id, message_id
 """
 
+# The state of a campaign's message is the delivery log's, whose copies here follow it.
+_FOLLOW_STATE = """
+UPDATE conversation_messages m SET
+    state = n.state, error_code = n.error_code, error_title = n.error_title, version = m.version + 1
+FROM (
+    SELECT c.workspace_id, c.id, (ARRAY['accepted', 'failed', 'delivered', 'read'])[d.state - 1] AS state,
+           d.error_code, d.error_title
+    FROM (SELECT DISTINCT * FROM unnest($1::bigint[], $2::bigint[]) AS r (workspace_id, message_id)) r
+    JOIN conversation_messages c ON c.workspace_id = r.workspace_id AND c.message_id = r.message_id
+    CROSS JOIN LATERAL (
+        SELECT state, error_code, error_title FROM deliveries
+        WHERE workspace_id = c.workspace_id AND id = c.message_id AND day >= $3 AND state >= 2
+        OFFSET 0
+    ) d
+    WHERE c.author = 'campaign'
+) n
+WHERE m.workspace_id = n.workspace_id AND m.id = n.id AND m.state <> n.state
+RETURNING m.workspace_id, m.id
+"""
+
+
+async def follow_states(connection: Connection, messages: Collection[tuple[int, int]], today: date) -> None:
+    """Of those of the messages (workspace, our id) that a conversation shows.
+
+    Called after the commit of what changed the delivery log, and after that of new copies, one of which is the later.
+    """
+    if messages:
+        since = today - FOLLOWS_FOR - timedelta(days=1)
+        changed = await connection.fetch(_FOLLOW_STATE, *columns(messages), since)
+        await inbox_events.messages_updated(connection, [(row[0], row[1]) for row in changed])
+
 
 async def count(connection: Connection, contacts: Collection[tuple[int, int]], today: date) -> None:
     """The runs that these (workspace, contact) have answered."""
@@ -137,13 +169,19 @@ async def followed(connection: Connection, contacts: Collection[tuple[int, int]]
     return [Followed(*row) for row in await connection.fetch(_FOLLOWED, *columns(contacts), FOLLOWS_FOR, since)]
 
 
-async def copy(connection: Connection, copies: Sequence[CampaignCopy]) -> list[tuple[int, int, int, str]]:
-    """Returns (workspace, id, conversation, Meta's id) of the conversations' new messages."""
+class Copied(NamedTuple):
+    workspace_id: int
+    id: int
+    conversation_id: int
+    message_id: int
+
+
+async def copy(connection: Connection, copies: Sequence[CampaignCopy]) -> list[Copied]:
+    """Returns the conversations' new messages."""
     if not copies:
         return []
     rows = await connection.fetch(
         _COPY,
         *columns([(*one.followed[:10], one.kind, one.text, one.content) for one in copies]),
     )
-    by_message = {(one.followed.workspace_id, one.followed.message_id): one.followed.provider_id for one in copies}
-    return [(row[0], row[1], row[2], by_message[row[0], row[3]] or "") for row in rows]
+    return [Copied(*row) for row in rows]
