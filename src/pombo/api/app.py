@@ -24,6 +24,7 @@ from pombo.api import (
     runs,
     sends,
     stats,
+    webhook_log,
 )
 from pombo.api.body_limit import BodyLimit
 from pombo.api.gate import Gate
@@ -52,7 +53,8 @@ def create_app(services: Services) -> ASGIApp:
     routes.state.pulse = health.Pulse(services.database)
     error_map.install(routes)
     # `send` stands before `campaigns`, whose addresses hold an id in the same place.
-    for part in (health, sends, campaigns, runs, run_control, panic, doubts, messages, channels, queue, stats, metrics):
+    parts = [health, sends, campaigns, runs, run_control, panic, doubts, messages, channels, queue, stats, metrics]
+    for part in (*parts, webhook_log):
         routes.include_router(part.router)
     routes.openapi = lambda: _document(routes)  # type: ignore[method-assign]
     secret = services.settings.worker_secret

@@ -29,6 +29,7 @@ STATUS: dict[str, int] = {
     "campaign_not_found": 404,
     "channel_not_found": 404,
     "run_not_found": 404,
+    "webhook_not_found": 404,
     # What it wants to send
     "channel_required": 422,
     "content_missing": 422,

@@ -13,6 +13,7 @@ from pombo.campaigns.expand import Expander
 from pombo.campaigns.figures import FiguresDuty
 from pombo.campaigns.pauses import PauseDuty
 from pombo.campaigns.sweep import sweep_abandoned
+from pombo.domain.opt_out import OptWords
 from pombo.ingest.ingester import Ingester
 from pombo.run.lifecycle import database_when_there, spare_the_collector, stop_on_signals, stop_with_supervisor
 from pombo.run.place import Place
@@ -90,7 +91,7 @@ async def _work(settings: Settings, place: Place, database: Database, stop: asyn
     worker = Worker(database, place.box, worker_options(settings))
     if stop_file := os.environ.get("POMBO_TEST_STOP_BEFORE_WRITE"):
         worker.sender.before_write = partial(_stop_once, Path(stop_file))
-    expander, ingester = Expander(database), Ingester(database)
+    expander, ingester = Expander(database), Ingester(database, OptWords(settings.opt_out_words, settings.opt_in_words))
     pauses, cancelling = PauseDuty(database), CancelDuty(database)
 
     def ring_control(_: str) -> None:
@@ -127,6 +128,7 @@ async def _work(settings: Settings, place: Place, database: Database, stop: asyn
             Upkeep(
                 database,
                 retention_days=settings.log_retention_days,
+                webhook_retention_days=settings.webhook_retention_days,
                 partition_days_ahead=settings.partition_days_ahead,
                 more=[Duty("abandoned_uploads", _SWEEP_EVERY, partial(sweep_abandoned, database))],
             ).run(stop),
