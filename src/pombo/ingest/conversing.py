@@ -111,6 +111,13 @@ async def converse(connection: Connection, said: Sequence[tuple[Place, PersonEve
 _IN_THREAD = (ThreadMessage, MessageChange)
 
 
+def rows_of(heard: Sequence[Heard], words: OptWords) -> list[tuple[object, ...]]:
+    """All that is handed to the store for these, for whoever wants to see that nothing in them is odd."""
+    conversations = {(place.workspace_id, contact): contact for place, _, contact in heard}
+    made = (_profiles(heard), _wishes(heard, words), _messages(heard, conversations), _changes(heard), _signals(heard))
+    return [tuple(row) for rows in made for row in rows]
+
+
 def _profiles(heard: Iterable[Heard]) -> list[Profile]:
     """Of each contact the name that is latest by Meta's clock, and the last thing that opened the window."""
     profiles: dict[tuple[int, int], Profile] = {}
