@@ -24,7 +24,7 @@ from pombo.domain.outcomes import DeliveryState
 from pombo.domain.sendkey import SendKey
 from pombo.meta.webhook_salvage import salvage
 from pombo.meta.webhook_shapes import Change, Entry, Envelope, Messaging, Status, Value
-from pombo.meta.webhooks import ParsedWebhook, WebhookFormatError, events_of, parse_webhook, whole
+from pombo.meta.webhooks import ParsedWebhook, WebhookFormatError, events_of, parse_webhook
 
 M, W = ChannelKind.MESSENGER, ChannelKind.WHATSAPP
 PAGE, PERSON = "682498302938465", "254459191"
@@ -426,9 +426,9 @@ def test_no_bytes_raise_anything_else(body: bytes) -> None:
 def test_taken_apart_a_good_webhook_says_the_same(body: Any) -> None:
     raw = json.dumps(body).encode()
     try:
-        in_one_go = whole(raw)
+        msgspec.json.decode(raw, type=Envelope)
     except msgspec.DecodeError:
         return
     parts, malformed = salvage(raw)
     assert malformed == []
-    assert events_of(parts) == events_of(in_one_go)
+    assert events_of(parts) == parse_webhook(raw).events

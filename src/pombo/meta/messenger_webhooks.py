@@ -19,7 +19,7 @@ from pombo.domain.sendkey import SendKey, parse_key
 from pombo.meta import json_parts, messenger_messages
 from pombo.meta.json_parts import Json, an_id, chosen, moment, part, storable
 from pombo.meta.template_notices import template_notice
-from pombo.meta.webhook_shapes import MessageDelivery, Messaging, PageMessage, Party
+from pombo.meta.webhook_shapes import ABSENT, MessageDelivery, Messaging, NeedsJson, PageMessage, Party
 from pombo.meta.whatsapp_webhooks import event_name
 
 _KIND = ChannelKind.MESSENGER
@@ -50,18 +50,13 @@ MESSAGING_FIELDS = frozenset(
 _ODD = (ValueError, OverflowError, OSError, RecursionError, UnicodeError)
 
 
-def needs_json(messaging: Messaging) -> bool:
-    """Whether `read_messaging` must be given `messaging.raw`."""
-    if messaging.delivery is not None or messaging.read is not None:
-        return False
-    message = messaging.message
-    return message is None or not message.is_echo or parse_key(message.metadata) is None
-
-
 def read_messaging(
     page: str, entry_time: int | None, messaging: Messaging, *, standby: bool = False
 ) -> list[WebhookEvent]:
-    """`entry_time` (milliseconds) stands in for the event's own time, which Meta leaves out of some deliveries."""
+    """`entry_time` (milliseconds) stands in for the event's own time, which Meta leaves out of some deliveries.
+
+    Raises NeedsJson.
+    """
     time = messaging.timestamp if messaging.timestamp is not None else entry_time
     try:
         message = messaging.message
@@ -71,6 +66,8 @@ def read_messaging(
             return _deliveries(page, time, messaging, messaging.delivery)
         if messaging.read is not None:
             return [_watermark(page, time, messaging, DeliveryState.READ, messaging.read.watermark)]
+        if messaging.raw is ABSENT:
+            raise NeedsJson
         event = json_parts.decode(messaging.raw)
         return messenger_messages.read_event(page, entry_time, event, standby=standby)
     except _ODD:

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 import msgspec
 
-from pombo.meta.webhook_shapes import Change, Entry, Envelope, Id, Messaging, Metadata, Status, Value
+from pombo.meta.webhook_shapes import NULL, Change, Entry, Envelope, Id, Messaging, Metadata, Status, Value
 
 T = TypeVar("T")
 
@@ -73,7 +73,7 @@ class _Salvage:
     def _change(self, raw: msgspec.Raw) -> Change:
         parts = _decode_parts(raw)
         field = _decode_text(parts.get("field", _NOTHING))
-        said = parts.get("value", _NOTHING)
+        said = parts.get("value", NULL)
         if field != "messages":
             # Only that field's value has a shape to rely on.
             return Change(field, None, said)

@@ -14,7 +14,12 @@ Int32 = Annotated[int, msgspec.Meta(ge=-(2**31), le=2**31 - 1)]
 # The id of a Page, an account or a number; without control characters, of which PostgreSQL cannot store NUL.
 Id = Annotated[str, msgspec.Meta(pattern=r"^[^\x00-\x1f]+$")]
 
-_ABSENT = msgspec.Raw()
+ABSENT = msgspec.Raw()
+NULL = msgspec.Raw(b"null")
+
+
+class NeedsJson(Exception):
+    """Something is to be read from `raw`, which is not filled in."""
 
 
 # ---- Messenger ----
@@ -50,7 +55,8 @@ class Messaging(msgspec.Struct, gc=False):
     message: PageMessage | None = None
     delivery: MessageDelivery | None = None
     read: MessageRead | None = None
-    raw: msgspec.Raw = _ABSENT
+    # Under a name that no member of Meta's has.
+    raw: msgspec.Raw = msgspec.field(default=ABSENT, name=" raw")
     """The whole event, for what is not named above; filled in where it is needed."""
 
 
@@ -83,7 +89,7 @@ class Value(msgspec.Struct, gc=False):
     metadata: Metadata | None = None
     statuses: list[Status] | None = None
     messages: list[msgspec.Raw] | None = None
-    contacts: msgspec.Raw = _ABSENT
+    contacts: msgspec.Raw = ABSENT
     errors: list[msgspec.Raw] | None = None
 
 
@@ -92,7 +98,7 @@ class Change(msgspec.Struct, gc=False):
 
     field: str
     value: Value | None = None
-    raw: msgspec.Raw = _ABSENT
+    raw: msgspec.Raw = msgspec.field(default=ABSENT, name=" raw")
 
 
 # ---- both ----
@@ -117,7 +123,7 @@ class Envelope(msgspec.Struct, gc=False):
 
 
 class RawChange(msgspec.Struct, gc=False):
-    value: msgspec.Raw = _ABSENT
+    value: msgspec.Raw = NULL
 
 
 class RawEntry(msgspec.Struct, gc=False):

@@ -12,9 +12,9 @@ import msgspec
 from pombo.domain.channels import ChannelKind
 from pombo.domain.events import Unhandled, WebhookEvent
 from pombo.meta import json_parts, messenger_webhooks
-from pombo.meta.messenger_webhooks import MESSAGING_FIELDS, needs_json, read_messaging
+from pombo.meta.messenger_webhooks import MESSAGING_FIELDS, read_messaging
 from pombo.meta.webhook_salvage import MISMATCH, salvage
-from pombo.meta.webhook_shapes import Change, Entry, Envelope, Messaging, RawEnvelope
+from pombo.meta.webhook_shapes import ABSENT, Change, Entry, Envelope, Messaging, NeedsJson, RawEnvelope
 from pombo.meta.whatsapp_webhooks import event_name, read_change
 
 _KINDS = {"page": ChannelKind.MESSENGER, "whatsapp_business_account": ChannelKind.WHATSAPP}
@@ -37,24 +37,26 @@ class ParsedWebhook(NamedTuple):
 
 def parse_webhook(body: bytes) -> ParsedWebhook:
     """Raises WebhookFormatError, and nothing else whatever the body holds."""
-    malformed: list[str] = []
     try:
         try:
-            envelope = whole(body)
+            envelope = _decode(body)
         except MISMATCH:
             envelope, malformed = salvage(body)
+            events = events_of(envelope)
+            if kind := _KINDS.get(envelope.object):
+                events.extend([Unhandled(kind, channel, "malformed") for channel in malformed])
+        else:
+            events = _events_of_whole(envelope, body)
     except (ValueError, RecursionError) as error:
         raise WebhookFormatError(f"The body is not a JSON object that can be read: {error}.") from error
-    events = events_of(envelope)
-    if kind := _KINDS.get(envelope.object):
-        events.extend([Unhandled(kind, channel, "malformed") for channel in malformed])
     return ParsedWebhook(envelope.object, events)
 
 
-def whole(body: bytes) -> Envelope:
-    """Raises one of MISMATCH (msgspec's errors) if anything has not the expected shape."""
-    envelope = _decode(body)
-    if any(map(_needs_json, envelope.entry or ())):
+def _events_of_whole(envelope: Envelope, body: bytes) -> list[WebhookEvent]:
+    try:
+        return events_of(envelope)
+    except NeedsJson:
+        # The same body has the same shape.
         for entry, raw in zip(envelope.entry or (), _decode_raw(body).entry or (), strict=True):
             for messaging, event in zip(entry.messaging or (), raw.messaging or (), strict=True):
                 messaging.raw = event
@@ -62,10 +64,11 @@ def whole(body: bytes) -> Envelope:
                 messaging.raw = event
             for change, value in zip(entry.changes or (), raw.changes or (), strict=True):
                 change.raw = value.value
-    return envelope
+        return events_of(envelope)
 
 
 def events_of(envelope: Envelope) -> list[WebhookEvent]:
+    """Raises NeedsJson."""
     events: list[WebhookEvent] = []
     match _KINDS.get(envelope.object):
         case ChannelKind.MESSENGER:
@@ -76,14 +79,6 @@ def events_of(envelope: Envelope) -> list[WebhookEvent]:
                 for change in entry.changes or ():
                     events.extend(read_change(entry.id, entry.time, change))
     return events
-
-
-def _needs_json(entry: Entry) -> bool:
-    return (
-        any(change.field != "messages" for change in entry.changes or ())
-        or any(map(needs_json, entry.messaging or ()))
-        or any(map(needs_json, entry.standby or ()))
-    )
 
 
 def _read_page(entry: Entry, events: list[WebhookEvent]) -> None:
@@ -97,6 +92,8 @@ def _read_page(entry: Entry, events: list[WebhookEvent]) -> None:
 
 
 def _read_page_change(entry: Entry, change: Change) -> list[WebhookEvent]:
+    if change.raw is ABSENT:
+        raise NeedsJson
     try:
         value = json_parts.decode(change.raw)
         if change.field in MESSAGING_FIELDS:

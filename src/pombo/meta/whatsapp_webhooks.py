@@ -13,7 +13,7 @@ from pombo.domain.outcomes import DeliveryState
 from pombo.domain.sendkey import parse_key
 from pombo.meta import json_parts, whatsapp_accounts, whatsapp_messages
 from pombo.meta.json_parts import Json, maybe_id, moment, part, parts
-from pombo.meta.webhook_shapes import Change, Status, Value
+from pombo.meta.webhook_shapes import ABSENT, Change, NeedsJson, Status, Value
 
 _KIND = ChannelKind.WHATSAPP
 
@@ -36,7 +36,7 @@ _decode_list = msgspec.json.Decoder(list[object]).decode
 
 def read_change(account: str, time: int | None, change: Change) -> list[WebhookEvent]:
     """`account` (the WABA) stands in for the number in events that concern the whole account, `time` (the entry's) for
-    theirs."""
+    theirs. Raises NeedsJson."""
     if change.field != "messages":
         return _read_other(account, time, change)
     value = change.value or Value()
@@ -71,6 +71,8 @@ def _error(number: str, time: int | None, raw: msgspec.Raw) -> list[WebhookEvent
 
 
 def _read_other(account: str, time: int | None, change: Change) -> list[WebhookEvent]:
+    if change.raw is ABSENT:
+        raise NeedsJson
     try:
         value = json_parts.decode(change.raw)
     except _ODD:
