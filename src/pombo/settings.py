@@ -75,6 +75,9 @@ class Settings(BaseSettings):
     )
     cron_batch_size: int = Field(15, ge=1, le=10_000, description="Messages one call of /api/queue/worker sends.")
 
+    # The inbox
+    assign_on_reply: bool = Field(True, description="Who answers a conversation that is nobody's gets it.")
+
     # Outcomes and the delivery log
     log_batch_size: int = Field(200, ge=1, description="Outcomes written in one statement at most; never above 500.")
     log_batch_interval_ms: int = Field(

@@ -30,6 +30,18 @@ STATUS: dict[str, int] = {
     "channel_not_found": 404,
     "run_not_found": 404,
     "webhook_not_found": 404,
+    "conversation_not_found": 404,
+    "message_not_found": 404,
+    "agent_not_found": 404,
+    "label_not_found": 404,
+    "canned_reply_not_found": 404,
+    # What it wants of a conversation
+    "agent_required": 403,
+    "conversation_changed": 409,
+    "answered_meanwhile": 409,
+    "name_taken": 409,
+    "message_not_retryable": 409,
+    "reply_window_closed": 422,
     # What it wants to send
     "channel_required": 422,
     "content_missing": 422,

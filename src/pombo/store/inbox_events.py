@@ -8,7 +8,9 @@ conversations: raise theirs), then calls one of these in the same transaction: a
 
 from collections.abc import Sequence
 
+from pombo.store import events
 from pombo.store.database import Connection
+from pombo.store.events import Event
 
 CONVERSATION_JSON = """jsonb_build_object(
     'id', c.id, 'version', c.version, 'channelId', c.channel_id,
@@ -72,3 +74,8 @@ async def messages_updated(connection: Connection, ids: Ids) -> None:
 async def _append(connection: Connection, statement: str, ids: Ids, *more: str) -> None:
     if ids:
         await connection.execute(statement, [workspace for workspace, _ in ids], [each for _, each in ids], *more)
+
+
+async def append_row(connection: Connection, workspace_id: int, name: str, row: str) -> None:
+    """Of labels and canned replies, which everybody with an open inbox shows. `row` is JSON text."""
+    await events.append(connection, [Event(workspace_id, ALL_CONVERSATIONS, name, row)])
