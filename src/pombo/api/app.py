@@ -11,11 +11,15 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from pombo.access.keys import ApiKeys
 from pombo.api import (
+    agents,
     campaigns,
+    canned_replies,
     channels,
+    conversations,
     doubts,
     error_map,
     health,
+    labels,
     messages,
     metrics,
     panic,
@@ -25,6 +29,8 @@ from pombo.api import (
     sends,
     stats,
     suppressions,
+    threads,
+    webhook_log,
 )
 from pombo.api.body_limit import BodyLimit
 from pombo.api.gate import Gate
@@ -54,20 +60,9 @@ def create_app(services: Services) -> ASGIApp:
     error_map.install(routes)
     # `send` stands before `campaigns`, whose addresses hold an id in the same place.
     for part in (
-        health,
-        sends,
-        campaigns,
-        runs,
-        run_control,
-        panic,
-        doubts,
-        messages,
-        suppressions,
-        channels,
-        queue,
-        stats,
-        metrics,
-    ):
+        health, sends, campaigns, runs, run_control, panic, doubts, messages, threads, conversations, labels,
+        canned_replies, agents, suppressions, channels, queue, stats, metrics, webhook_log,
+    ):  # fmt: skip
         routes.include_router(part.router)
     routes.openapi = lambda: _document(routes)  # type: ignore[method-assign]
     secret = services.settings.worker_secret
