@@ -26,7 +26,12 @@ _VALUES = {
     ("commands", "name"): "'reset_breaker'",
     ("conversation_messages", "direction"): "'in'",
     ("conversation_messages", "author"): "'contact'",
+    ("cooldowns", "cause"): "'breaker'",
+    ("suppressions", "kind"): "'messenger'",
     ("idempotency_keys", "leased_until"): "now()",
+    ("message_changes", "change"): "'edit'",
+    ("message_changes", "by"): "'contact'",
+    ("run_responses", "response"): "'replied'",
     ("labels", "colour"): "'#00aa88'",
 }
 _BY_TYPE = {

@@ -29,6 +29,7 @@ from pombo.api import (
     sends,
     stats,
     threads,
+    webhook_log,
 )
 from pombo.api.body_limit import BodyLimit
 from pombo.api.gate import Gate
@@ -60,6 +61,7 @@ def create_app(services: Services) -> ASGIApp:
     for part in (
         health, sends, campaigns, runs, run_control, panic, doubts, messages, threads, conversations, labels,
         canned_replies, agents, channels, queue, stats, metrics,
+        webhook_log,
     ):  # fmt: skip
         routes.include_router(part.router)
     routes.openapi = lambda: _document(routes)  # type: ignore[method-assign]

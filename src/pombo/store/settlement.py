@@ -55,6 +55,7 @@ class Evidence(NamedTuple):
     at: datetime
 
 
+# `+ 0`: see the intent (store.outbox).
 _SETTLE = """
 WITH outcome AS (
     SELECT workspace_id, channel_id, id, attempt, coalesce(state, 2::smallint) AS state, provider_id, error_code,
@@ -64,7 +65,7 @@ WITH outcome AS (
         AS o (workspace_id, channel_id, id, attempt, state, provider_id, error_code, error_subcode, error_title)
 ), gone AS (
     DELETE FROM outbox b USING outcome o
-    WHERE b.workspace_id = o.workspace_id AND b.id = o.id AND b.channel_id = o.channel_id
+    WHERE b.workspace_id = o.workspace_id AND b.id = o.id AND b.channel_id + 0 = o.channel_id
       AND (o.state = 2 AND b.attempt >= o.attempt OR o.state = 1 AND b.attempt = o.attempt AND b.state <> 'r'
            OR o.state = 0 AND (b.state = 'r' OR b.state = 'u' AND b.attempt = o.attempt))
     RETURNING b.workspace_id, b.id, b.run_id, b.channel_id, b.recipient, coalesce(b.intent_at, now()) AS intent_at,
