@@ -23,10 +23,22 @@ async def heed(connection: Connection, told: Sequence[tuple[Place, ChannelNotice
         match event.stops:
             case "channel":
                 await channel_notices.stop_channel(connection, *place, event.name, event.reason)
-                log.warning("channel_stopped_by_notice", **place._asdict(), notice=event.name)
+                log.warning(
+                    "channel_stopped_by_notice",
+                    workspace_id=place.workspace_id,
+                    channel=place.channel_id,
+                    notice=event.name,
+                    reason=event.reason,
+                )
             case "template":
                 paused = await channel_notices.pause_template(connection, *place, event.subject, event.reason)
-                log.warning("template_stopped_by_notice", **place._asdict(), template=event.subject, runs=len(paused))
+                log.warning(
+                    "template_stopped_by_notice",
+                    workspace_id=place.workspace_id,
+                    channel=place.channel_id,
+                    template=event.subject,
+                    runs=len(paused),
+                )
 
 
 def _notice(place: Place, event: ChannelNotice) -> Notice:

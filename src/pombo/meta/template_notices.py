@@ -18,7 +18,7 @@ def template_notice(
     event = (text(value, "event") or "").upper()
     stops = event in _STOPS and template != ""
     why = text(part(value, "other_info"), "description") or text(part(value, "rejection_info"), "reason")
-    why = why or text(value, "reason")
+    why = (why or text(value, "reason") or "").rstrip(".")
     return ChannelNotice(
         kind,
         channel,
@@ -28,7 +28,7 @@ def template_notice(
         is_account,
         subject=f"{template} {language}".strip()[:600],
         stops="template" if stops else "",
-        reason=f"Meta has set the template {template} to {event}{f': {why}' if why and why != 'NONE' else ''}."[:1000]
+        reason=f"Meta has set the template {template} to {event}{f': {why}' if why not in ('', 'NONE') else ''}."[:1000]
         if stops
         else "",
     )

@@ -167,6 +167,8 @@ async def give_up(connection: Connection, failures: Sequence[tuple[QueuedWebhook
 
 async def resolve_channels(connection: Connection, names: Sequence[ChannelName]) -> dict[ChannelName, int]:
     """Our ids of the channels that belong to the very app that signed; others are left out."""
+    if not names:
+        return {}
     rows = await connection.fetch(_RESOLVE, *map(list, zip(*names, strict=True)))
     return {names[row["n"] - 1]: row["id"] for row in rows}
 
