@@ -12,6 +12,7 @@ from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from pombo.domain.doubt import DEFAULT_GRACE_S, DoubtPolicy, shortest_grace_s
+from pombo.domain.opt_out import START_WORDS, STOP_WORDS
 
 
 class SettingsError(Exception):
@@ -74,12 +75,23 @@ class Settings(BaseSettings):
     )
     cron_batch_size: int = Field(15, ge=1, le=10_000, description="Messages one call of /api/queue/worker sends.")
 
+    # The inbox
+    assign_on_reply: bool = Field(True, description="Who answers a conversation that is nobody's gets it.")
+
     # Outcomes and the delivery log
     log_batch_size: int = Field(200, ge=1, description="Outcomes written in one statement at most; never above 500.")
     log_batch_interval_ms: int = Field(
         2000, ge=1, description="How long an outcome waits for others at most; never above 20 ms."
     )
-    log_retention_days: int = Field(7, ge=1, description="Days the delivery log and the webhook log are kept.")
+    log_retention_days: int = Field(7, ge=1, description="Days the delivery log is kept.")
+    webhook_retention_days: int | None = Field(
+        None, ge=1, description="Days the webhook log is kept; unset: LOG_RETENTION_DAYS."
+    )
+    opt_out_words: str = Field(
+        STOP_WORDS,
+        description="A message that is one of these, separated by commas, asks for no more campaigns.",
+    )
+    opt_in_words: str = Field(START_WORDS, description="The same, for messages that ask for them again.")
     partition_days_ahead: int = Field(30, ge=1, description="Days for which partitions are made ahead.")
 
     log_level: Literal["debug", "info", "warning", "error"] = Field(

@@ -254,6 +254,7 @@ async def test_the_standing_duties_do_their_work_together(database: Database, co
         "silent_streams",
         "webhook_errors",
         "dead_workers",
+        "old_signals",
     }
 
 

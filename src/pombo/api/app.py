@@ -11,11 +11,15 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from pombo.access.keys import ApiKeys
 from pombo.api import (
+    agents,
     campaigns,
+    canned_replies,
     channels,
+    conversations,
     doubts,
     error_map,
     health,
+    labels,
     messages,
     metrics,
     panic,
@@ -24,6 +28,8 @@ from pombo.api import (
     runs,
     sends,
     stats,
+    threads,
+    webhook_log,
 )
 from pombo.api.body_limit import BodyLimit
 from pombo.api.gate import Gate
@@ -52,7 +58,11 @@ def create_app(services: Services) -> ASGIApp:
     routes.state.pulse = health.Pulse(services.database)
     error_map.install(routes)
     # `send` stands before `campaigns`, whose addresses hold an id in the same place.
-    for part in (health, sends, campaigns, runs, run_control, panic, doubts, messages, channels, queue, stats, metrics):
+    for part in (
+        health, sends, campaigns, runs, run_control, panic, doubts, messages, threads, conversations, labels,
+        canned_replies, agents, channels, queue, stats, metrics,
+        webhook_log,
+    ):  # fmt: skip
         routes.include_router(part.router)
     routes.openapi = lambda: _document(routes)  # type: ignore[method-assign]
     secret = services.settings.worker_secret

@@ -60,6 +60,7 @@ class Stream:
 
     __slots__ = (
         "cursor",
+        "failures",
         "in_turn",
         "lane",
         "limit",
@@ -94,5 +95,7 @@ class Stream:
         """Whether reading may find something."""
         self.pass_began = float("-inf")
         """Loop time of the last read from the beginning."""
+        self.failures = 0
+        """Failures in a row that are the content's own."""
         self.unsent = 0
         """Messages that were collected and have neither left nor been given up: what a pause must wait for."""
