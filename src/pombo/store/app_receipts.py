@@ -54,7 +54,7 @@ WITH told AS (
     ) i
     CROSS JOIN LATERAL (
         SELECT workspace_id, id FROM conversations
-        WHERE workspace_id = w.workspace_id AND channel_id = w.channel_id AND contact_id = i.contact_id OFFSET 0
+        WHERE workspace_id = w.workspace_id AND contact_id = i.contact_id AND channel_id + 0 = w.channel_id OFFSET 0
     ) c
     CROSS JOIN LATERAL (
         SELECT workspace_id, id FROM conversation_messages

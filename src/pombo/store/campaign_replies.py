@@ -55,7 +55,7 @@ who AS MATERIALIZED (
     ) p
     CROSS JOIN LATERAL (
         SELECT id FROM conversations
-        WHERE workspace_id = w.workspace_id AND channel_id = p.channel_id AND contact_id = w.contact_id OFFSET 0
+        WHERE workspace_id = w.workspace_id AND contact_id = w.contact_id AND channel_id + 0 = p.channel_id OFFSET 0
     ) c
 ), sent AS MATERIALIZED (
     SELECT w.workspace_id, w.contact_id, w.conversation_id, w.channel_id, w.attributes, d.*

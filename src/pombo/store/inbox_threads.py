@@ -48,7 +48,7 @@ SELECT w.workspace_id, w.contact_id, c.id
 FROM unnest($1::bigint[], $2::bigint[], $3::bigint[]) AS w (workspace_id, channel_id, contact_id)
 CROSS JOIN LATERAL (
     SELECT id FROM conversations
-    WHERE workspace_id = w.workspace_id AND channel_id = w.channel_id AND contact_id = w.contact_id OFFSET 0
+    WHERE workspace_id = w.workspace_id AND contact_id = w.contact_id AND channel_id + 0 = w.channel_id OFFSET 0
 ) c
 """
 
