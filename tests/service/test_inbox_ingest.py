@@ -13,7 +13,11 @@ from hypothesis import strategies as st
 
 from pombo.domain.channels import ChannelKind
 from pombo.domain.ids import WorkspaceId
+from pombo.domain.opt_out import OptWords
+from pombo.ingest.conversing import converse
+from pombo.ingest.gathering import PersonEvent, Place
 from pombo.ingest.ingester import Ingester
+from pombo.meta.webhooks import parse_webhook
 from pombo.store import contacts, inbox_threads, preferences
 from pombo.store.contacts import NewContact
 from pombo.store.database import Connection, Database
@@ -404,3 +408,33 @@ async def test_any_order_and_repetition_ends_in_the_same_rows_and_figures(
     for name, rows in _reference.items():
         assert held[name] == rows, name
     assert await followed(connection, house) == await shown(connection, house)
+
+
+async def test_a_batch_on_tables_never_analyzed_reads_a_few_rows_a_message(
+    database: Database, connection: Connection, box: SecretBox
+) -> None:
+    """The planner takes them for empty and would, left alone, read them whole for each message."""
+    house = await build(connection, box)
+    channel = await connection.fetchval(
+        "SELECT id FROM channels WHERE workspace_id = $1 AND kind = 'whatsapp'", house.workspace_id
+    )
+    place = Place(house.workspace_id, channel)
+
+    def said(first: int, count: int) -> list[tuple[Place, PersonEvent]]:
+        bodies = [
+            whatsapp(n / 100, f"wamid.{n}", "text", phone=f"1777{n % 700:07}", user=f"US.{n % 700}", **text(f"{n}"))
+            for n in range(first, first + count)
+        ]
+        return [(place, event) for body in bodies for event in parse_webhook(body).events]  # type: ignore[misc]
+
+    async with database.transaction() as ingest:
+        await converse(ingest, said(0, 700), OptWords())
+    async with database.transaction() as ingest:
+        await converse(ingest, said(700, 400), OptWords())
+        read = dict(
+            await ingest.fetch(
+                "SELECT relname, seq_tup_read + idx_tup_fetch FROM pg_stat_xact_user_tables WHERE schemaname = 'pombo'"
+            )
+        )
+    tables = ("contacts", "identities", "conversations", "conversation_messages", "message_changes")
+    assert {table: read[table] for table in tables if read[table] > 400 * 15} == {}

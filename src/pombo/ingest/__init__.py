@@ -3,8 +3,9 @@
     webhook_queue ─take─▶ parse ─▶ gather ─▶ (1) settle evidence, move receipts, keep the rest ─▶ commit
                                              (2) look again at what was kept                    ─▶ commit
                                              (3) people: contacts, threads, signals (conversing) ─▶ commit
-                                             (4) states of what threads show                    ─▶ commit
-                                             (5) what Meta tells of channels (notices)          ─▶ commit
+                                             (4) campaigns that they answer (answering)         ─▶ commit
+                                             (5) states of what threads show                    ─▶ commit
+                                             (6) what Meta tells of channels (notices)          ─▶ commit
                   ◀──────────────────────────────────────────────────────── finish ─▶ commit
 
 One transaction holds the queue's rows locked from `take` to `finish`, while others apply them; most batches need only

@@ -2,8 +2,10 @@
 
 One transaction, under the locks of the channels concerned, in which each step finds its rows as they are by then:
 
-    who it is (made, merged) ─▶ what is new in the thread ─▶ edits, revocations, reactions shown ─▶ campaigns answered
+    who it is (made, merged) ─▶ what is new in the thread ─▶ edits, revocations, reactions shown
     ─▶ conversations brought up to date ─▶ signals ─▶ events for browsers
+
+Which campaigns they answer is found afterwards (`answering`), so that no browser waits for it.
 
 Nothing depends on the order of events or on how often they come. A message is there once by Meta's id; a change holds
 if it is the latest; times and names are maxima by Meta's clock; counters come from rows that were new. What needs its
@@ -19,11 +21,9 @@ import msgspec
 
 from pombo.domain.events import MessageChange, PersonSignal, Preference, ThreadMessage
 from pombo.domain.opt_out import OptWords
-from pombo.ingest.campaign_copies import copy_of
 from pombo.ingest.gathering import PersonEvent, Place
 from pombo.ingest.people import identity_of, sightings
 from pombo.store import (
-    campaign_replies,
     inbox_events,
     inbox_people,
     inbox_threads,
@@ -48,14 +48,14 @@ _encode = msgspec.json.Encoder(order="sorted").encode
 class Shown(NamedTuple):
     of_apps: list[tuple[int, int]]
     """(workspace, id) of new messages of other programs."""
-    of_campaigns: list[tuple[int, int]]
-    """(workspace, our message) of those newly copied."""
+    answering: set[tuple[int, int, int]]
+    """(workspace, channel, contact) who may have answered a campaign: by what they said, or as whom they turn out."""
 
 
 async def converse(connection: Connection, said: Sequence[tuple[Place, PersonEvent]], words: OptWords) -> Shown:
     """In a transaction, after whose commit the caller looks for what has become of what is newly shown."""
     await inbox_people.lock_channels(connection, {(place.workspace_id, place.channel_id) for place, _ in said})
-    today = await plan_by_index(connection)
+    await plan_by_index(connection)
     people = await inbox_people.resolve(connection, sightings(said))
     heard: list[Heard] = [(place, event, people.contacts[identity_of(place, event)]) for place, event in said]
     changed = people.changed | await inbox_people.note_profiles(connection, _profiles(heard))
@@ -73,19 +73,9 @@ async def converse(connection: Connection, said: Sequence[tuple[Place, PersonEve
     for row in inserted:
         key = row.workspace_id, row.conversation_id
         unread[key] = unread.get(key, 0) + (row.author == "contact")
-    contact_of = {(workspace, found): contact for (workspace, contact), found in conversations.items()}
-    answering = {(key[0], contact_of[key]) for key, count in unread.items() if count}
-    answering |= {(one.workspace_id, one.contact_id) for one in people.merged}
-    await campaign_replies.count(connection, answering, today)
-    followed = await campaign_replies.followed(connection, answering, today)
-    copies = await campaign_replies.copy(connection, [copy_of(one) for one in followed])
-
     targets = {(*place, event.provider_id) for place, event, _ in heard if isinstance(event, _IN_THREAD)}
-    targets |= {(one.workspace_id, one.channel_id, one.provider_id) for one in followed if one.provider_id}
     shown = await message_changes.show(connection, targets)
 
-    for copied in copies:
-        unread.setdefault((copied.workspace_id, copied.conversation_id), 0)
     for one in shown:
         unread.setdefault((one.workspace_id, one.conversation_id), 0)
     channel_of = {(place.workspace_id, contact): place.channel_id for place, _, contact in heard}
@@ -95,16 +85,22 @@ async def converse(connection: Connection, said: Sequence[tuple[Place, PersonEve
     await inbox_threads.touch(connection, unread)
     await signals.append(connection, _signals(heard))
 
-    created = [(row.workspace_id, row.id) for row in inserted] + [(one.workspace_id, one.id) for one in copies]
+    created = [(row.workspace_id, row.id) for row in inserted]
     new = set(created)
     await inbox_events.messages_created(connection, created)
     await inbox_events.messages_updated(
         connection, [(one.workspace_id, one.id) for one in shown if (one.workspace_id, one.id) not in new]
     )
     await inbox_events.conversations_updated(connection, sorted(unread))
+    merged = {(one.workspace_id, one.contact_id) for one in people.merged}
     return Shown(
         [(row.workspace_id, row.id) for row in inserted if row.author == "app"],
-        [(one.workspace_id, one.message_id) for one in copies],
+        {
+            (*place, contact)
+            for place, event, contact in heard
+            if (isinstance(event, ThreadMessage) and event.author == "contact")
+            or (place.workspace_id, contact) in merged
+        },
     )
 
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 
 from pombo.domain.opt_out import OptWords
+from pombo.ingest.answering import answer
 from pombo.ingest.conversing import Shown, converse
 from pombo.ingest.gathering import Findings, ReadWebhook, account_names, channel_names, gather, waves
 from pombo.ingest.notices import heed
@@ -131,22 +132,30 @@ class Ingester:
 
     async def _show(self, findings: Findings, unmatched: Sequence[Receipt], moved: Sequence[tuple[int, int]]) -> None:
         """What the inbox shows, after all that concerns deliveries was committed."""
-        new = Shown([], [])
+        new, copied = Shown([], set()), list[tuple[int, int]]()
         if findings.people:
             async with self._database.transaction() as connection:
                 new = await converse(connection, findings.people, self._words)
-        if new.of_apps or new.of_campaigns or unmatched or moved or findings.watermarks:
+            await self._ring()
+        if new.answering:
+            async with self._database.transaction() as connection:
+                copied = await answer(connection, new.answering)
+        if new.of_apps or copied or unmatched or moved or findings.watermarks:
             async with self._database.transaction() as connection:
                 today = await plan_by_index(connection)
                 await app_receipts.apply(connection, unmatched, findings.watermarks)
                 await app_receipts.catch_up(connection, new.of_apps)
-                await campaign_replies.follow_states(connection, [*moved, *new.of_campaigns], today)
+                await campaign_replies.follow_states(connection, [*moved, *copied], today)
         if findings.notices:
             async with self._database.transaction() as connection:
                 await heed(connection, findings.notices)
-        if findings.people:
-            async with self._database.borrow() as connection:
-                await connection.execute("SELECT pg_notify($1, '')", EVENTS_BELL)
+        if copied:
+            await self._ring()
+
+    async def _ring(self) -> None:
+        """After the commit, and at most twice a batch."""
+        async with self._database.borrow() as connection:
+            await connection.execute("SELECT pg_notify($1, '')", EVENTS_BELL)
 
     async def _rest(self, stopping: asyncio.Task[bool]) -> None:
         ringing = asyncio.create_task(self.bell.wait())

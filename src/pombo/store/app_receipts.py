@@ -12,7 +12,7 @@ from pombo.store.planning import columns
 from pombo.store.receipts import Receipt, Watermark
 
 _MOVE = """
-WITH said AS (
+WITH said AS MATERIALIZED (
     SELECT workspace_id, id, max(state) AS state,
            (array_agg(code ORDER BY at) FILTER (WHERE state = 3))[1] AS code,
            (array_agg(title ORDER BY at) FILTER (WHERE state = 3))[1] AS title
@@ -34,8 +34,12 @@ WITH told AS (
     SELECT m.workspace_id, m.id, r.state, r.at, r.code, r.title
     FROM unnest($1::bigint[], $2::bigint[], $3::text[], $4::smallint[], $5::timestamptz[], $6::integer[], $7::text[])
         AS r (workspace_id, channel_id, provider_id, state, at, code, title)
-    JOIN conversation_messages m USING (workspace_id, channel_id, provider_id)
-    WHERE m.author = 'app'
+    CROSS JOIN LATERAL (
+        SELECT workspace_id, id FROM conversation_messages
+        WHERE workspace_id = r.workspace_id AND channel_id = r.channel_id AND provider_id = r.provider_id
+          AND author = 'app'
+        OFFSET 0
+    ) m
 ), {_MOVE.strip().removeprefix("WITH ")}
 """
 
@@ -44,10 +48,14 @@ WITH told AS (
     SELECT m.workspace_id, m.id, w.state, w.until AS at, NULL::integer AS code, NULL::text AS title
     FROM unnest($1::bigint[], $2::bigint[], $3::text[], $4::smallint[], $5::timestamptz[])
         AS w (workspace_id, channel_id, recipient, state, until)
-    JOIN identities i
-        ON i.workspace_id = w.workspace_id AND i.channel_id = w.channel_id AND i.identity = w.recipient
-    JOIN conversations c
-        ON c.workspace_id = i.workspace_id AND c.channel_id = i.channel_id AND c.contact_id = i.contact_id
+    CROSS JOIN LATERAL (
+        SELECT contact_id FROM identities
+        WHERE workspace_id = w.workspace_id AND channel_id = w.channel_id AND identity = w.recipient OFFSET 0
+    ) i
+    CROSS JOIN LATERAL (
+        SELECT workspace_id, id FROM conversations
+        WHERE workspace_id = w.workspace_id AND contact_id = i.contact_id AND channel_id + 0 = w.channel_id OFFSET 0
+    ) c
     CROSS JOIN LATERAL (
         SELECT workspace_id, id FROM conversation_messages
         WHERE workspace_id = c.workspace_id AND conversation_id = c.id AND at <= w.until
@@ -58,22 +66,36 @@ WITH told AS (
 """
 
 _KEPT = f"""
-WITH message AS (
-    SELECT m.workspace_id, m.id, m.channel_id, m.provider_id, m.at, c.contact_id
+WITH message AS MATERIALIZED (
+    SELECT m.*, c.contact_id
     FROM unnest($1::bigint[], $2::bigint[]) AS n (workspace_id, id)
-    JOIN conversation_messages m USING (workspace_id, id)
-    JOIN conversations c ON c.workspace_id = m.workspace_id AND c.id = m.conversation_id
-    WHERE m.author = 'app'
+    CROSS JOIN LATERAL (
+        SELECT workspace_id, id, conversation_id, channel_id, provider_id, at FROM conversation_messages
+        WHERE workspace_id = n.workspace_id AND id = n.id AND author = 'app' OFFSET 0
+    ) m
+    CROSS JOIN LATERAL (
+        SELECT contact_id FROM conversations WHERE workspace_id = m.workspace_id AND id = m.conversation_id OFFSET 0
+    ) c
 ), told AS (
     SELECT m.workspace_id, m.id, p.state, p.at, p.error_code AS code, p.error_title AS title
-    FROM message m JOIN pending_receipts p USING (workspace_id, channel_id, provider_id)
+    FROM message m
+    CROSS JOIN LATERAL (
+        SELECT * FROM pending_receipts
+        WHERE workspace_id = m.workspace_id AND channel_id = m.channel_id AND provider_id = m.provider_id OFFSET 0
+    ) p
     UNION ALL
     SELECT m.workspace_id, m.id, w.state, w.until, NULL, NULL
     FROM message m
-    JOIN identities i ON i.workspace_id = m.workspace_id AND i.contact_id = m.contact_id
-    JOIN watermarks w
-        ON w.workspace_id = i.workspace_id AND w.channel_id = i.channel_id AND w.recipient = i.identity
-    WHERE m.at <= w.until
+    CROSS JOIN LATERAL (
+        SELECT identity FROM identities
+        WHERE workspace_id = m.workspace_id AND contact_id = m.contact_id OFFSET 0
+    ) i
+    CROSS JOIN LATERAL (
+        SELECT state, until FROM watermarks
+        WHERE workspace_id = m.workspace_id AND channel_id = m.channel_id AND recipient = i.identity
+          AND until >= m.at
+        OFFSET 0
+    ) w
 ), {_MOVE.strip().removeprefix("WITH ")}
 """
 

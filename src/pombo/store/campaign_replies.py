@@ -47,16 +47,23 @@ class CampaignCopy(NamedTuple):
 
 # WhatsApp counts whole seconds, so what came within the same one may look older than what it answers.
 _SENT = """
-who AS (
-    SELECT w.workspace_id, w.contact_id, c.channel_id, c.id AS conversation_id
+who AS MATERIALIZED (
+    SELECT w.workspace_id, w.contact_id, p.channel_id, p.attributes, c.id AS conversation_id
     FROM unnest($1::bigint[], $2::bigint[]) AS w (workspace_id, contact_id)
-    JOIN contacts p ON p.workspace_id = w.workspace_id AND p.id = w.contact_id
-    JOIN conversations c
-        ON c.workspace_id = w.workspace_id AND c.channel_id = p.channel_id AND c.contact_id = w.contact_id
+    CROSS JOIN LATERAL (
+        SELECT channel_id, attributes FROM contacts WHERE workspace_id = w.workspace_id AND id = w.contact_id OFFSET 0
+    ) p
+    CROSS JOIN LATERAL (
+        SELECT id FROM conversations
+        WHERE workspace_id = w.workspace_id AND contact_id = w.contact_id AND channel_id + 0 = p.channel_id OFFSET 0
+    ) c
 ), sent AS MATERIALIZED (
-    SELECT w.workspace_id, w.contact_id, w.conversation_id, w.channel_id, d.*
+    SELECT w.workspace_id, w.contact_id, w.conversation_id, w.channel_id, w.attributes, d.*
     FROM who w
-    JOIN identities i ON i.workspace_id = w.workspace_id AND i.contact_id = w.contact_id
+    CROSS JOIN LATERAL (
+        SELECT workspace_id, channel_id, identity FROM identities
+        WHERE workspace_id = w.workspace_id AND contact_id = w.contact_id OFFSET 0
+    ) i
     CROSS JOIN LATERAL (
         SELECT id, run_id, recipient, intent_at, provider_id, state, error_code, error_title FROM deliveries d
         WHERE d.workspace_id = i.workspace_id AND d.channel_id = i.channel_id AND d.recipient = i.identity
@@ -68,10 +75,9 @@ who AS (
 _FOLLOWED = f"""
 WITH {_SENT}
 SELECT s.workspace_id, s.conversation_id, s.channel_id, s.run_id, s.id, s.provider_id, s.intent_at, s.state,
-       s.error_code, s.error_title, r.content, p.attributes
+       s.error_code, s.error_title, r.content, s.attributes
 FROM sent s
-JOIN runs r ON r.workspace_id = s.workspace_id AND r.id = s.run_id
-JOIN contacts p ON p.workspace_id = s.workspace_id AND p.id = s.contact_id
+CROSS JOIN LATERAL (SELECT content FROM runs WHERE workspace_id = s.workspace_id AND id = s.run_id OFFSET 0) r
 WHERE EXISTS (
         SELECT FROM conversation_messages m
         WHERE m.workspace_id = s.workspace_id AND m.conversation_id = s.conversation_id AND m.author = 'contact'
@@ -84,9 +90,12 @@ _COUNT = f"""
 WITH {_SENT}, reply AS (
     SELECT DISTINCT ON (m.workspace_id, m.id) s.workspace_id, s.run_id, s.channel_id, s.recipient, m.at, m.kind
     FROM sent s
-    JOIN conversation_messages m
-        ON m.workspace_id = s.workspace_id AND m.conversation_id = s.conversation_id AND m.author = 'contact'
-        AND m.at > s.intent_at - interval '1 second' AND m.at < s.intent_at + $3
+    CROSS JOIN LATERAL (
+        SELECT workspace_id, id, at, kind, reply_to FROM conversation_messages
+        WHERE workspace_id = s.workspace_id AND conversation_id = s.conversation_id AND author = 'contact'
+          AND at > s.intent_at - interval '1 second' AND at < s.intent_at + $3
+        OFFSET 0
+    ) m
     ORDER BY m.workspace_id, m.id, (s.provider_id = m.reply_to) DESC NULLS LAST, s.intent_at DESC, s.id DESC
 ), responses AS (
     SELECT workspace_id, run_id, channel_id, recipient, response, min(at) AS at
@@ -125,20 +134,23 @@ RETURNING workspace_id, id, conversation_id, message_id
 
 # The state of a campaign's message is the delivery log's, whose copies here follow it.
 _FOLLOW_STATE = """
-UPDATE conversation_messages m SET
-    state = n.state, error_code = n.error_code, error_title = n.error_title, version = m.version + 1
-FROM (
+WITH n AS MATERIALIZED (
     SELECT c.workspace_id, c.id, (ARRAY['accepted', 'failed', 'delivered', 'read'])[d.state - 1] AS state,
            d.error_code, d.error_title
     FROM (SELECT DISTINCT * FROM unnest($1::bigint[], $2::bigint[]) AS r (workspace_id, message_id)) r
-    JOIN conversation_messages c ON c.workspace_id = r.workspace_id AND c.message_id = r.message_id
+    CROSS JOIN LATERAL (
+        SELECT workspace_id, id, message_id FROM conversation_messages
+        WHERE workspace_id = r.workspace_id AND message_id = r.message_id AND author = 'campaign' OFFSET 0
+    ) c
     CROSS JOIN LATERAL (
         SELECT state, error_code, error_title FROM deliveries
         WHERE workspace_id = c.workspace_id AND id = c.message_id AND day >= $3 AND state >= 2
         OFFSET 0
     ) d
-    WHERE c.author = 'campaign'
-) n
+)
+UPDATE conversation_messages m SET
+    state = n.state, error_code = n.error_code, error_title = n.error_title, version = m.version + 1
+FROM n
 WHERE m.workspace_id = n.workspace_id AND m.id = n.id AND m.state <> n.state
 RETURNING m.workspace_id, m.id
 """

@@ -57,10 +57,14 @@ SELECT pg_advisory_xact_lock(key) FROM (
 _KNOWN = """
 SELECT k.n, i.contact_id, c.id
 FROM unnest($1::bigint[], $2::bigint[], $3::text[]) WITH ORDINALITY AS k (workspace_id, channel_id, identity, n)
-LEFT JOIN identities i
-    ON i.workspace_id = k.workspace_id AND i.channel_id = k.channel_id AND i.identity = k.identity
-LEFT JOIN contacts c
-    ON c.workspace_id = k.workspace_id AND c.channel_id = k.channel_id AND c.external_id = k.identity
+LEFT JOIN LATERAL (
+    SELECT contact_id FROM identities
+    WHERE workspace_id = k.workspace_id AND channel_id = k.channel_id AND identity = k.identity OFFSET 0
+) i ON true
+LEFT JOIN LATERAL (
+    SELECT id FROM contacts
+    WHERE workspace_id = k.workspace_id AND channel_id = k.channel_id AND external_id = k.identity OFFSET 0
+) c ON true
 """
 
 # Somebody may be importing the same person at this moment.
@@ -84,11 +88,14 @@ WHERE i.contact_id <> excluded.contact_id OR i.seen_at < excluded.seen_at
 """
 
 _READDRESS = """
-WITH best AS (
-    SELECT DISTINCT ON (i.workspace_id, i.contact_id) i.workspace_id, i.contact_id, i.channel_id, i.identity
+WITH best AS MATERIALIZED (
+    SELECT w.workspace_id, w.contact_id, i.channel_id, i.identity
     FROM unnest($1::bigint[], $2::bigint[]) AS w (workspace_id, contact_id)
-    JOIN identities i ON i.workspace_id = w.workspace_id AND i.contact_id = w.contact_id
-    ORDER BY i.workspace_id, i.contact_id, (i.identity LIKE '+%') DESC, i.seen_at DESC, i.identity DESC
+    CROSS JOIN LATERAL (
+        SELECT channel_id, identity FROM identities
+        WHERE workspace_id = w.workspace_id AND contact_id = w.contact_id
+        ORDER BY (identity LIKE '+%') DESC, seen_at DESC, identity DESC LIMIT 1
+    ) i
 )
 UPDATE contacts c SET external_id = b.identity FROM best b
 WHERE c.workspace_id = b.workspace_id AND c.id = b.contact_id AND c.external_id <> b.identity
@@ -99,11 +106,7 @@ RETURNING c.workspace_id, c.id
 
 # The name that the person has on Meta's side replaces itself, but not one that an agent gave.
 _PROFILE = """
-UPDATE contacts c SET
-    last_inbound_at = greatest(c.last_inbound_at, u.inbound_at),
-    name = CASE WHEN u.newer AND (c.name IS NULL OR c.name = c.profile ->> 'name') THEN u.name ELSE c.name END,
-    profile = CASE WHEN u.newer THEN (c.profile - 'username') || u.profile ELSE c.profile END
-FROM (
+WITH u AS MATERIALIZED (
     SELECT n.workspace_id, n.id, n.inbound_at, n.name,
            jsonb_strip_nulls(jsonb_build_object('name', n.name, 'username', n.username, 'namedAt', n.named_at))
                AS profile,
@@ -113,8 +116,13 @@ FROM (
                AS newer
     FROM unnest($1::bigint[], $2::bigint[], $3::timestamptz[], $4::text[], $5::text[], $6::timestamptz[])
         AS n (workspace_id, id, named_at, name, username, inbound_at)
-    JOIN contacts o ON o.workspace_id = n.workspace_id AND o.id = n.id
-) u
+    CROSS JOIN LATERAL (SELECT profile FROM contacts WHERE workspace_id = n.workspace_id AND id = n.id OFFSET 0) o
+)
+UPDATE contacts c SET
+    last_inbound_at = greatest(c.last_inbound_at, u.inbound_at),
+    name = CASE WHEN u.newer AND (c.name IS NULL OR c.name = c.profile ->> 'name') THEN u.name ELSE c.name END,
+    profile = CASE WHEN u.newer THEN (c.profile - 'username') || u.profile ELSE c.profile END
+FROM u
 WHERE c.workspace_id = u.workspace_id AND c.id = u.id
   AND (u.newer OR u.inbound_at > c.last_inbound_at OR u.inbound_at IS NOT NULL AND c.last_inbound_at IS NULL)
 RETURNING c.workspace_id, c.id

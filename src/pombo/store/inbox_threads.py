@@ -46,7 +46,10 @@ ON CONFLICT (workspace_id, channel_id, contact_id) DO NOTHING
 _FIND = """
 SELECT w.workspace_id, w.contact_id, c.id
 FROM unnest($1::bigint[], $2::bigint[], $3::bigint[]) AS w (workspace_id, channel_id, contact_id)
-JOIN conversations c USING (workspace_id, channel_id, contact_id)
+CROSS JOIN LATERAL (
+    SELECT id FROM conversations
+    WHERE workspace_id = w.workspace_id AND contact_id = w.contact_id AND channel_id + 0 = w.channel_id OFFSET 0
+) c
 """
 
 # In the order of their time, which their ids then follow.
@@ -65,14 +68,20 @@ RETURNING workspace_id, id, conversation_id, author
 
 # Notes are the team's own; what Meta tells stands at the end only where nothing else does.
 _TOUCH = f"""
-WITH touched AS (
-    SELECT t.workspace_id, t.id, t.unread FROM unnest($1::bigint[], $2::bigint[], $3::integer[])
-        AS t (workspace_id, id, unread)
-    JOIN conversations c ON c.workspace_id = t.workspace_id AND c.id = t.id
-    ORDER BY t.workspace_id, t.id FOR UPDATE OF c
-), last AS (
-    SELECT t.*, coalesce(spoken.at, told.at) AS at, coalesce(spoken.preview, told.preview) AS preview
+WITH touched AS MATERIALIZED (
+    SELECT t.workspace_id, t.id, t.unread, c.contact_id
+    FROM (SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::integer[]) AS t (workspace_id, id, unread)
+          ORDER BY workspace_id, id) t
+    CROSS JOIN LATERAL (
+        SELECT contact_id FROM conversations WHERE workspace_id = t.workspace_id AND id = t.id OFFSET 0 FOR UPDATE
+    ) c
+), last AS MATERIALIZED (
+    SELECT t.*, p.last_inbound_at, coalesce(spoken.at, told.at) AS at,
+           coalesce(spoken.preview, told.preview) AS preview
     FROM touched t
+    CROSS JOIN LATERAL (
+        SELECT last_inbound_at FROM contacts WHERE workspace_id = t.workspace_id AND id = t.contact_id OFFSET 0
+    ) p
     LEFT JOIN LATERAL (
         SELECT m.at, left(coalesce(m.text, m.kind), {PREVIEW_LENGTH}) AS preview FROM conversation_messages m
         WHERE m.workspace_id = t.workspace_id AND m.conversation_id = t.id AND m.author <> 'system' AND m.kind <> 'note'
@@ -88,12 +97,12 @@ UPDATE conversations c SET
     unread = c.unread + l.unread,
     status = CASE WHEN l.unread > 0 THEN 'open' ELSE c.status END,
     snoozed_until = CASE WHEN l.unread > 0 THEN NULL ELSE c.snoozed_until END,
-    last_inbound_at = p.last_inbound_at,
+    last_inbound_at = l.last_inbound_at,
     last_message_at = coalesce(l.at, c.last_message_at),
     preview = coalesce(l.preview, c.preview),
     version = c.version + 1
-FROM last l, contacts p
-WHERE c.workspace_id = l.workspace_id AND c.id = l.id AND p.workspace_id = c.workspace_id AND p.id = c.contact_id
+FROM last l
+WHERE c.workspace_id = l.workspace_id AND c.id = l.id
 """
 
 

@@ -43,38 +43,48 @@ WHERE (excluded.at, excluded.number, coalesce(excluded.text, ''), excluded.conte
 
 # Who edits or takes back a message is who wrote it. Of what was taken back nothing is kept.
 _SHOW = """
-WITH message AS (
-    SELECT m.workspace_id, m.id, edit.at AS edited_at, revoke.at AS revoked_at, edit.text AS new_text,
-           edit.content AS new_content, coalesce(reaction.shown, '{}') AS reactions
+WITH message AS MATERIALIZED (
+    SELECT m.*, edit.at AS edited, revoke.at AS revoked, edit.text AS new_text, edit.content AS new_content,
+           reaction.shown
     FROM unnest($1::bigint[], $2::bigint[], $3::text[]) AS t (workspace_id, channel_id, provider_id)
-    JOIN conversation_messages m USING (workspace_id, channel_id, provider_id)
-    LEFT JOIN message_changes edit
-        ON edit.workspace_id = m.workspace_id AND edit.channel_id = m.channel_id AND edit.provider_id = m.provider_id
-        AND edit.change = 'edit' AND edit.by = CASE m.direction WHEN 'in' THEN 'contact' ELSE 'business' END
-    LEFT JOIN message_changes revoke
-        ON revoke.workspace_id = m.workspace_id AND revoke.channel_id = m.channel_id
-        AND revoke.provider_id = m.provider_id
-        AND revoke.change = 'revoke' AND revoke.by = CASE m.direction WHEN 'in' THEN 'contact' ELSE 'business' END
+    CROSS JOIN LATERAL (
+        SELECT workspace_id, channel_id, provider_id, id, text, content,
+               CASE direction WHEN 'in' THEN 'contact' ELSE 'business' END AS writer
+        FROM conversation_messages
+        WHERE workspace_id = t.workspace_id AND channel_id = t.channel_id AND provider_id = t.provider_id
+        OFFSET 0
+    ) m
     LEFT JOIN LATERAL (
-        SELECT jsonb_object_agg(c.by, c.text) AS shown FROM message_changes c
-        WHERE c.workspace_id = m.workspace_id AND c.channel_id = m.channel_id AND c.provider_id = m.provider_id
-          AND c.change = 'reaction' AND c.text IS NOT NULL
-    ) reaction ON true
-), shown AS (
-    SELECT m.workspace_id, m.id, n.edited_at, n.revoked_at, n.reactions,
-           CASE WHEN n.revoked_at IS NOT NULL THEN NULL WHEN n.edited_at IS NOT NULL THEN n.new_text ELSE m.text END
-               AS text,
-           CASE WHEN n.revoked_at IS NOT NULL THEN '{}' WHEN n.edited_at IS NOT NULL THEN m.content || n.new_content
-                ELSE m.content END AS content
-    FROM message n JOIN conversation_messages m USING (workspace_id, id)
+        SELECT at, text, content FROM message_changes
+        WHERE workspace_id = m.workspace_id AND channel_id = m.channel_id AND provider_id = m.provider_id
+          AND change = 'edit' AND by = m.writer
+        OFFSET 0
+    ) edit ON true
+    LEFT JOIN LATERAL (
+        SELECT at FROM message_changes
+        WHERE workspace_id = m.workspace_id AND channel_id = m.channel_id AND provider_id = m.provider_id
+          AND change = 'revoke' AND by = m.writer
+        OFFSET 0
+    ) revoke ON true
+    CROSS JOIN LATERAL (
+        SELECT coalesce(jsonb_object_agg(by, text), '{}') AS shown FROM message_changes
+        WHERE workspace_id = m.workspace_id AND channel_id = m.channel_id AND provider_id = m.provider_id
+          AND change = 'reaction' AND text IS NOT NULL
+    ) reaction
+), shown AS MATERIALIZED (
+    SELECT workspace_id, id, edited, revoked, shown,
+           CASE WHEN revoked IS NOT NULL THEN NULL WHEN edited IS NOT NULL THEN new_text ELSE text END AS text,
+           CASE WHEN revoked IS NOT NULL THEN '{}' WHEN edited IS NOT NULL THEN content || new_content ELSE content END
+               AS content
+    FROM message
 )
 UPDATE conversation_messages m SET
-    text = s.text, content = s.content, edited_at = s.edited_at, revoked_at = s.revoked_at, reactions = s.reactions,
+    text = s.text, content = s.content, edited_at = s.edited, revoked_at = s.revoked, reactions = s.shown,
     version = m.version + 1
 FROM shown s
 WHERE m.workspace_id = s.workspace_id AND m.id = s.id
   AND (m.text, m.content, m.edited_at, m.revoked_at, m.reactions)
-      IS DISTINCT FROM (s.text, s.content, s.edited_at, s.revoked_at, s.reactions)
+      IS DISTINCT FROM (s.text, s.content, s.edited, s.revoked, s.shown)
 RETURNING m.workspace_id, m.id, m.conversation_id
 """
 

@@ -20,7 +20,7 @@ class Wish(NamedTuple):
 
 # Said at the same moment, no is believed.
 _NOTE = """
-WITH said AS (
+WITH said AS MATERIALIZED (
     SELECT DISTINCT ON (workspace_id, contact_id) *
     FROM unnest($1::bigint[], $2::bigint[], $3::timestamptz[], $4::boolean[])
         AS w (workspace_id, contact_id, at, is_welcome)
@@ -41,21 +41,35 @@ _SUPPRESS = """
 INSERT INTO suppressions (workspace_id, kind, recipient, reason)
 SELECT DISTINCT c.workspace_id, h.kind, i.identity, $3
 FROM unnest($1::bigint[], $2::bigint[]) AS w (workspace_id, id)
-JOIN contacts c ON c.workspace_id = w.workspace_id AND c.id = w.id AND c.opted_out_at IS NOT NULL
+CROSS JOIN LATERAL (
+    SELECT workspace_id, id, channel_id FROM contacts
+    WHERE workspace_id = w.workspace_id AND id = w.id AND opted_out_at IS NOT NULL OFFSET 0
+) c
 JOIN channels h ON h.workspace_id = c.workspace_id AND h.id = c.channel_id
-JOIN identities i ON i.workspace_id = c.workspace_id AND i.contact_id = c.id
+CROSS JOIN LATERAL (
+    SELECT identity FROM identities WHERE workspace_id = c.workspace_id AND contact_id = c.id OFFSET 0
+) i
 ORDER BY 1, 2, 3
 ON CONFLICT (workspace_id, kind, recipient) DO NOTHING
 """
 
 # Unless the same person has said so on another channel of the kind.
 _LIFT = """
-DELETE FROM suppressions s
-USING unnest($1::bigint[], $2::bigint[]) AS w (workspace_id, id), contacts c, channels h, identities i
-WHERE c.workspace_id = w.workspace_id AND c.id = w.id AND c.opted_out_at IS NULL AND c.preference_at IS NOT NULL
-  AND h.workspace_id = c.workspace_id AND h.id = c.channel_id
-  AND i.workspace_id = c.workspace_id AND i.contact_id = c.id
-  AND s.workspace_id = h.workspace_id AND s.kind = h.kind AND s.recipient = i.identity AND s.reason = $3
+WITH welcome AS MATERIALIZED (
+    SELECT c.workspace_id, h.kind, i.identity
+    FROM unnest($1::bigint[], $2::bigint[]) AS w (workspace_id, id)
+    CROSS JOIN LATERAL (
+        SELECT workspace_id, id, channel_id FROM contacts
+        WHERE workspace_id = w.workspace_id AND id = w.id AND opted_out_at IS NULL AND preference_at IS NOT NULL
+        OFFSET 0
+    ) c
+    JOIN channels h ON h.workspace_id = c.workspace_id AND h.id = c.channel_id
+    CROSS JOIN LATERAL (
+        SELECT identity FROM identities WHERE workspace_id = c.workspace_id AND contact_id = c.id OFFSET 0
+    ) i
+)
+DELETE FROM suppressions s USING welcome w
+WHERE s.workspace_id = w.workspace_id AND s.kind = w.kind AND s.recipient = w.identity AND s.reason = $3
   AND NOT EXISTS (
       SELECT FROM channels h2
       JOIN identities i2 ON i2.workspace_id = h2.workspace_id AND i2.channel_id = h2.id AND i2.identity = s.recipient

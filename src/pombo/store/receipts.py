@@ -317,6 +317,8 @@ class Applied(NamedTuple):
 
 async def apply(connection: Connection, receipts: Sequence[Receipt]) -> Applied:
     """Moves what it finds."""
+    if not receipts:
+        return Applied([], [])
     today = await _prepare(connection)
     located, unmatched = await _locate(connection, receipts, today)
     await _move(
