@@ -60,14 +60,9 @@ class Reply:
         return "text"
 
     @property
-    def preview(self) -> str:
-        """A line of the list of conversations."""
-        match self.content:
-            case Template(name=name):
-                return name
-            case Raw():
-                return self.kind
-        return (self.text or self.kind)[:200]
+    def shown_text(self) -> str | None:
+        """In the thread, where a template shows its name."""
+        return self.content.name if isinstance(self.content, Template) else self.text
 
     def kept(self) -> dict[str, Any]:
         """The thread's `content`; with its text the reply can be made again."""
@@ -87,7 +82,7 @@ def reply_of(text: str | None, kept: Mapping[str, Any]) -> Reply:
         first = kept["attachments"][0]
         attachment = Attachment(AttachmentType(first["type"]), first["url"], first.get("filename"))
     if "sent" in kept:
-        content = msgspec.convert(kept["sent"], Template | Raw)
+        content, text = msgspec.convert(kept["sent"], Template | Raw), None
     return Reply(text, attachment, content, kept.get("humanAgent", False))
 
 

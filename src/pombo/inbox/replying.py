@@ -56,14 +56,14 @@ async def reply(
         agent_id=agent_id,
         message_id=message_id,
         kind=wish.reply.kind,
-        text=wish.reply.text,
+        text=wish.reply.shown_text,
         content=json.dumps(wish.reply.kept()),
         reply_to=wish.reply_to,
     )
     assignee_id = conversation.assignee_id
     if assignee_id is None and wish.assigns:
         assignee_id = agent_id
-    await replies.note_reply(connection, workspace_id, conversation.id, assignee_id, wish.reply.preview)
+    await replies.note_reply(connection, workspace_id, conversation.id, added, assignee_id)
     if agent_id is not None:
         await conversations.set_read(connection, workspace_id, conversation, agent_id, read=True)
     await inbox_events.messages_created(connection, [(workspace_id, added)])

@@ -46,9 +46,11 @@ RETURNING id
 """
 
 _NOTE_REPLY = """
-UPDATE conversations SET status = 'open', snoozed_until = NULL, assignee_id = $3, unread = 0, preview = $4,
-    last_message_at = greatest(last_message_at, clock_timestamp()), version = version + 1
-WHERE workspace_id = $1 AND id = $2
+UPDATE conversations c SET status = 'open', snoozed_until = NULL, assignee_id = $4, unread = 0,
+    preview = left(coalesce(m.text, m.kind), 200), last_message_at = greatest(c.last_message_at, m.at),
+    version = c.version + 1
+FROM conversation_messages m
+WHERE c.workspace_id = $1 AND c.id = $2 AND m.workspace_id = $1 AND m.id = $3
 """
 
 # The newest suffice: nobody has overlooked a hundred messages. Replies of one conversation have rising ids, for each is
@@ -157,11 +159,11 @@ async def note_reply(
     connection: Connection,
     workspace_id: WorkspaceId,
     conversation_id: ConversationId,
+    reply_id: int,
     assignee_id: AgentId | None,
-    preview: str,
 ) -> None:
     """Answered: open, read, and at the top of the list."""
-    await connection.execute(_NOTE_REPLY, workspace_id, conversation_id, assignee_id, preview)
+    await connection.execute(_NOTE_REPLY, workspace_id, conversation_id, reply_id, assignee_id)
 
 
 async def answered_since(
