@@ -92,6 +92,4 @@ async def test_a_file_is_whole_or_not_there(tmp_path: Path) -> None:
     files = DirectoryFiles(tmp_path)
     await files.put(7, DIGEST, CONTENT)
     kept = [path for path in tmp_path.rglob("*") if path.is_file()]  # noqa: ASYNC240
-    assert [path.relative_to(tmp_path).as_posix() for path in kept] == [
-        key_of(7, DIGEST)
-    ]
+    assert [path.relative_to(tmp_path).as_posix() for path in kept] == [key_of(7, DIGEST)]

@@ -28,6 +28,8 @@ _VALUES = {
     ("conversation_messages", "author"): "'contact'",
     ("cooldowns", "cause"): "'breaker'",
     ("suppressions", "kind"): "'messenger'",
+    ("channel_jobs", "kind"): "'profile'",
+    ("media", "state"): "'wanted'",
     ("idempotency_keys", "leased_until"): "now()",
     ("message_changes", "change"): "'edit'",
     ("message_changes", "by"): "'contact'",
