@@ -1,16 +1,10 @@
 """What a browser can follow: `messages:7`, one conversation's messages; `conversations:all`; `agents:presence`."""
 
-import re
-
 CONVERSATIONS = "conversations:all"
 PRESENCE = "agents:presence"
 
-PATTERN = r"^(messages:[1-9][0-9]{0,17}|conversations:all|agents:presence)$"
-_TOPIC = re.compile(PATTERN)
-
-
-def is_topic(topic: str) -> bool:
-    return _TOPIC.fullmatch(topic) is not None
+# Python's `$` alone would let a line's end pass.
+PATTERN = r"^(messages:[1-9][0-9]{0,17}|conversations:all|agents:presence)$(?!\n)"
 
 
 def messages_of(conversation_id: int) -> str:

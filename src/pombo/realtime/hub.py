@@ -13,7 +13,7 @@ from pombo.store.event_log import StoredEvent
 
 # Larger frames are parted: the event loop, and a browser's, should not be held for long by one.
 _FRAME_SIZE = 128 * 1024
-# Events held for one subscription while it is resumed, which takes milliseconds unless the browser does not read.
+# Events held for one subscription over the last leg of its resumption: milliseconds, unless the browser does not read.
 _MOST_HELD = 5000
 
 

@@ -22,12 +22,13 @@ FAILED = 1011
 STARTS_AGAIN = 1012
 TRY_AGAIN = 1013
 
-# A megabyte is a thousand events: a browser that is so far behind is better served by a new start.
-_MOST_WAITING = 1024 * 1024
+MOST_WAITING = 4 * 1024 * 1024
+"""Some thousand events: more than one read brings at once, which must drop nobody who reads. Sockets that hear the same
+share its text."""
 
 
 class Outgoing:
-    def __init__(self, most_waiting: int = _MOST_WAITING) -> None:
+    def __init__(self, most_waiting: int = MOST_WAITING) -> None:
         self.closing: asyncio.Future[Close] = asyncio.get_running_loop().create_future()
         self._most_waiting = most_waiting
         self._frames: deque[str] = deque()

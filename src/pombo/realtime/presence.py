@@ -1,8 +1,8 @@
 """Who is there, what they look at, and where they type: of this process's sockets, and as other processes tell.
 
 Plain memory. Each process tells the others of its agents when something changes, and again every `TELL_EVERY_S`; what
-is not told again is forgotten after `FADES_AFTER_S`, so a process that dies takes its agents with it. A new process asks
-the others to tell at once.
+is not told again is forgotten after `FADES_AFTER_S`, so a process that dies takes its agents with it. A new process
+asks the others to tell at once.
 """
 
 import time

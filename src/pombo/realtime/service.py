@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from pombo.domain.ids import AgentId, WorkspaceId
 from pombo.realtime.hub import Hub, Subscriber
-from pombo.realtime.outgoing import KEY_INVALID, TOO_SLOW, Outgoing
+from pombo.realtime.outgoing import KEY_INVALID, MOST_WAITING, TOO_SLOW, Outgoing
 from pombo.realtime.presence import PresenceBoard, Seat
 from pombo.realtime.reader import Reader
 from pombo.realtime.session import MOST_REPLAYED, Resuming, Session
@@ -45,7 +45,7 @@ class Holder:
 @dataclass(frozen=True, slots=True)
 class RealTimeOptions:
     sockets_per_workspace: int = 2000
-    most_waiting_bytes: int = 1024 * 1024
+    most_waiting_bytes: int = MOST_WAITING
     most_replayed: int = MOST_REPLAYED
 
 

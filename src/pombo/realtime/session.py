@@ -40,12 +40,14 @@ _FRAMES_AT_ONCE = 100.0
 # A browser that missed more is quicker with a snapshot.
 MOST_REPLAYED = 5000
 _PAGE = 500
+# Positions.
+_LAST_LEG = 1000
 # How far another process is ahead is a matter of milliseconds.
 _AHEAD_S = 5.0
 
 
 class Resuming:
-    """What sessions need to be brought up to date: eight at once, because after a restart all browsers come together."""
+    """What sessions need to be brought up to date; eight at once, for after a restart all browsers come together."""
 
     def __init__(self, database: Database, hub: Hub, most_replayed: int = MOST_REPLAYED) -> None:
         self.database = database
@@ -141,8 +143,7 @@ class Session:
             # It was given, so this process has read as far in a moment, or the database is away.
             async with asyncio.timeout(_AHEAD_S):
                 await self._hub.reached(after)
-        self._hub.subscribe(self._subscriber, wanted, held=True)
-        if possible and await self._replay(wanted, after, self._hub.position):
+        if possible and await self._catch_up(wanted, after):
             self._hub.release(self._subscriber, wanted)
             self._say(Resumed(wanted, self._hub.position))
         else:
@@ -150,18 +151,27 @@ class Session:
             self._hub.subscribe(self._subscriber, wanted)
             self._say(SnapshotRequired(wanted, self._hub.position))
 
+    async def _catch_up(self, wanted: list[str], reached: int) -> bool:
+        """Replays up to where the hub is. Only at the end, over the last few, is held what comes meanwhile: a slow
+        client's whole absence takes its time. False when what is to be replayed has been deleted meanwhile."""
+        while (upto := self._hub.position) - reached > _LAST_LEG:
+            if not await self._replay(wanted, reached, upto):
+                return False
+            reached = upto
+        self._hub.subscribe(self._subscriber, wanted, held=True)
+        return await self._replay(wanted, reached, upto)
+
     async def _replay(self, wanted: list[str], after: int, upto: int) -> bool:
-        """False when what is to be replayed has been deleted meanwhile."""
-        while after < upto:
+        while after < upto and not self.outgoing.closing.done():
             async with self._resuming.turns, self._resuming.database.tenant(self.workspace_id) as connection:
                 page = await event_log.replay(connection, self.workspace_id, wanted, after, upto, _PAGE)
             if page is None:
                 return False
             after, events = page
+            # The connection is back in the pool by now: the database waits for no browser.
             for part in frames_of(events, after):
                 self.outgoing.put(part)
-            # The database waits for no browser: its connection is back in the pool by now.
-            await self.outgoing.emptied()
+                await self.outgoing.emptied()
         return True
 
     def _show_the_moment(self, wanted: list[str]) -> None:

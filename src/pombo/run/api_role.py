@@ -2,9 +2,11 @@
 
 import asyncio
 import contextlib
+import socket
 from functools import partial
 
 import uvicorn
+from starlette.types import ASGIApp
 
 from pombo.api.app import create_app
 from pombo.api.services import Services
@@ -23,6 +25,9 @@ from pombo.telemetry import log
 _GRACE_S = 3
 # Meta opens many connections at once; a queue too short for them costs a second each.
 _BACKLOG = 2048
+# A client that takes nothing of what it is sent for so long is cut off by the kernel; connections inherit it. Otherwise
+# a browser that was closed for reading too slowly would keep its connection for as long as it likes.
+_SILENCE_MS = 30_000
 
 
 async def run_api(settings: Settings, place: Place) -> None:
@@ -35,26 +40,12 @@ async def run_api(settings: Settings, place: Place) -> None:
 
 async def _serve(settings: Settings, place: Place, database: Database, stop: asyncio.Event) -> None:
     listener = listen("API", "PORT", settings.host, settings.port, _BACKLOG)
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _SILENCE_MS)
     receiver = WebhookReceiver(database, place.box)
     realtime = RealTime(database, RealTimeOptions(sockets_per_workspace=settings.max_sockets_per_workspace))
     process_batch = partial(one_batch, settings, place, database)
     app = create_app(Services(database, settings, place.box, receiver, realtime, process_batch))
-    server = _Server(
-        uvicorn.Config(
-            app,
-            loop="uvloop",
-            http="httptools",
-            ws="websockets-sansio",
-            ws_max_size=MOST_FRAME_BYTES,
-            # Compressing each frame for each browser would cost more than all the rest.
-            ws_per_message_deflate=False,
-            lifespan="off",
-            access_log=False,
-            log_level="warning",
-            server_header=False,
-            timeout_graceful_shutdown=_GRACE_S,
-        )
-    )
+    server = ApiServer(app)
     spare_the_collector()
     watching = asyncio.create_task(stop_with_supervisor(stop))
     served = asyncio.Event()
@@ -74,7 +65,25 @@ async def _serve(settings: Settings, place: Place, database: Database, stop: asy
         log.info("api_stopped")
 
 
-class _Server(uvicorn.Server):
+class ApiServer(uvicorn.Server):
+    def __init__(self, app: ASGIApp) -> None:
+        super().__init__(
+            uvicorn.Config(
+                app,
+                loop="uvloop",
+                http="httptools",
+                ws="websockets-sansio",
+                ws_max_size=MOST_FRAME_BYTES,
+                # Compressing each frame for each browser would cost more than all the rest.
+                ws_per_message_deflate=False,
+                lifespan="off",
+                access_log=False,
+                log_level="warning",
+                server_header=False,
+                timeout_graceful_shutdown=_GRACE_S,
+            )
+        )
+
     def capture_signals(self) -> contextlib.AbstractContextManager[None]:  # type: ignore[override]
         """Signals are the role's, so that a supervisor's end and a signal take the same way."""
         return contextlib.nullcontext()

@@ -1,7 +1,7 @@
 """Numbering the events, reading them by position, and forgetting old ones. Written they are by `store.events`.
 
 `event_tail` is one row with the last position given. Numbering locks it, so that positions become visible in their
-order, whoever numbers: a reader that has seen everything up to the tail has missed nothing, and nothing lower will come.
+order, whoever numbers: a reader that has seen everything up to the tail has missed nothing; nothing lower will come.
 """
 
 from collections.abc import Sequence
