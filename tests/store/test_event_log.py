@@ -36,8 +36,8 @@ async def number(database: Database, limit: int = 1000) -> int:
 
 async def read(database: Database, after: int, *workspaces: WorkspaceId, most: int = 1000) -> tuple[int, list[str]]:
     async with database.borrow() as connection:
-        upto, found = await event_log.read_new(connection, workspaces, after, most)
-    return upto, [each.name for each in found]
+        news = await event_log.read_new(connection, workspaces, after, most)
+    return news.upto, [each.name for each in news.events]
 
 
 async def test_events_are_read_by_position_with_all_that_was_written(
@@ -47,7 +47,8 @@ async def test_events_are_read_by_position_with_all_that_was_written(
         await events.append(connection, [Event(workspace, "messages:7", "message.created", '{"id": 1}')])
     assert await number(database) == 1
     async with database.borrow() as connection:
-        upto, [found] = await event_log.read_new(connection, [workspace], 0, 100)
+        upto, [found], torn = await event_log.read_new(connection, [workspace], 0, 100)
+        assert torn == []
         assert found == StoredEvent(workspace, 1, "messages:7", "message.created", found.at, '{"id": 1}')
         assert upto == await event_log.tail(connection) == 1
 
@@ -195,6 +196,11 @@ async def test_old_events_are_forgotten_and_cursors_before_them_refused(
 
     assert [await can_replay(database, workspace, after, 3) for after in (0, 1, 2, 3)] == [False, False, True, True]
     assert await replay(database, workspace, 1, 3, 10) is None
+    # Nor does a reader that comes this late take what is left for all there was.
+    other = await add_workspace(database, "other")
+    async with database.borrow() as connection:
+        assert (await event_log.read_new(connection, [workspace, other], 1, 10)).torn == [workspace]
+        assert (await event_log.read_new(connection, [workspace, other], 2, 10)).torn == []
     assert await replay(database, workspace, 2, 3, 10) == (3, ["new"])
 
 

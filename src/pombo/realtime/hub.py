@@ -47,10 +47,6 @@ class Hub:
     def count(self, workspace_id: WorkspaceId) -> int:
         return len(self._subscribers.get(workspace_id, ()))
 
-    def subscribers(self) -> Iterator[Subscriber]:
-        for of_one in self._subscribers.values():
-            yield from of_one
-
     def enter(self, subscriber: Subscriber) -> None:
         self._subscribers.setdefault(subscriber.workspace_id, set()).add(subscriber)
         self._rooms.setdefault(subscriber.workspace_id, {})
@@ -94,7 +90,9 @@ class Hub:
     def publish(self, events: Sequence[StoredEvent], upto: int) -> int:
         """Events in order of position, all there are up to `upto`; returns how many frames it made for sockets."""
         if upto < self.position:
-            self._start_again()
+            # The database is as it was earlier: what these sockets have heard of has not happened.
+            for workspace_id in self.workspaces:
+                self.start_again(workspace_id, "The database was set back; connect again and fetch anew.")
         before = self.delivered
         for workspace_id, batch in groupby(sorted(events, key=attrgetter("workspace_id")), attrgetter("workspace_id")):
             if rooms := self._rooms.get(workspace_id):
@@ -108,6 +106,11 @@ class Hub:
         """Something of the moment, which has no position and is not repeated."""
         for subscriber in self._rooms.get(workspace_id, {}).get(topic, ()):
             subscriber.outgoing.put(frame)
+
+    def start_again(self, workspace_id: WorkspaceId, reason: str) -> None:
+        """Closes its sockets; their cursors will be refused when they come back."""
+        for subscriber in self._subscribers.get(workspace_id, ()):
+            subscriber.outgoing.close(STARTS_AGAIN, reason)
 
     async def reached(self, position: int) -> None:
         while self.position < position:
@@ -132,11 +135,6 @@ class Hub:
             for frame in frames:
                 subscriber.outgoing.put(frame)
             self.delivered += len(frames)
-
-    def _start_again(self) -> None:
-        """The database is as it was earlier: what these sockets have heard of has not happened."""
-        for subscriber in self.subscribers():
-            subscriber.outgoing.close(STARTS_AGAIN, "The database was set back; connect again and fetch anew.")
 
 
 def frames_of(events: Sequence[StoredEvent], upto: int) -> Iterator[str]:

@@ -65,8 +65,10 @@ class Reader:
         after = self._hub.position
         async with self._reading:
             workspaces: list[WorkspaceId] = self._hub.workspaces
-            upto, events = await event_log.read_new(connection, workspaces, after, _BATCH)
-            frames = self._hub.publish(events, upto)
+            news = await event_log.read_new(connection, workspaces, after, _BATCH)
+            for workspace_id in news.torn:
+                self._hub.start_again(workspace_id, "Too much was missed; connect again and fetch anew.")
+            frames = self._hub.publish(news.events, news.upto)
         if frames:
             await asyncio.sleep(min(frames * _FRAME_COST_S, _LONGEST_GAP_S))
-        return upto >= after + _BATCH
+        return news.upto >= after + _BATCH

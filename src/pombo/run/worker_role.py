@@ -27,6 +27,7 @@ from pombo.store.errors import DatabaseUnavailable
 from pombo.store.run_control import CONTROL_BELL
 from pombo.store.runs import NEW_RUN_BELL
 from pombo.telemetry import log
+from pombo.upkeep import old_events
 from pombo.upkeep.schedule import Duty, Upkeep
 
 _RETRY_S = 0.5
@@ -83,6 +84,7 @@ async def _work(settings: Settings, place: Place, database: Database, stop: asyn
         worker.sender.before_write = partial(_stop_once, Path(stop_file))
     expander, ingester = Expander(database), Ingester(database)
     pauses, cancelling = PauseDuty(database), CancelDuty(database)
+    event_retention = timedelta(hours=settings.event_retention_hours)
 
     def ring_control(_: str) -> None:
         pauses.bell.set()
@@ -122,7 +124,10 @@ async def _work(settings: Settings, place: Place, database: Database, stop: asyn
                 database,
                 retention_days=settings.log_retention_days,
                 partition_days_ahead=settings.partition_days_ahead,
-                more=[Duty("abandoned_uploads", _SWEEP_EVERY, partial(sweep_abandoned, database))],
+                more=[
+                    Duty("abandoned_uploads", _SWEEP_EVERY, partial(sweep_abandoned, database)),
+                    Duty("old_events", _SWEEP_EVERY, partial(old_events.run_once, database, event_retention)),
+                ],
             ).run(stop),
             name="upkeep",
         ),

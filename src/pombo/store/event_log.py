@@ -65,19 +65,31 @@ async def tail(connection: Connection) -> int:
     return position
 
 
-async def read_new(
-    connection: Connection, workspaces: Sequence[WorkspaceId], after: int, most: int
-) -> tuple[int, list[StoredEvent]]:
-    """These workspaces' events after a position, in order, and how far they reach: at most `most` positions."""
+class News(NamedTuple):
+    upto: int
+    """All there is up to this position has been read."""
+    events: list[StoredEvent]
+    torn: list[WorkspaceId]
+    """Workspaces that may have lost some: deleted before they were read."""
+
+
+async def read_new(connection: Connection, workspaces: Sequence[WorkspaceId], after: int, most: int) -> News:
+    """These workspaces' events after a position, in order: at most `most` positions."""
     rows = await connection.fetch(
-        f"""SELECT t.upto, {_COLUMNS} FROM (SELECT least(position, $2::bigint + $3::bigint) AS upto FROM event_tail) t
+        f"""SELECT t.upto, t.torn, {_COLUMNS} FROM (
+                SELECT least(position, $2::bigint + $3::bigint) AS upto, ARRAY(
+                    SELECT workspace_id FROM event_horizons
+                    WHERE workspace_id = ANY ($1::bigint[]) AND position > $2) AS torn
+                FROM event_tail
+            ) t
             LEFT JOIN events e ON e.workspace_id = ANY ($1::bigint[]) AND e.position > $2 AND e.position <= t.upto
             ORDER BY position""",
         workspaces,
         after,
         most,
     )
-    return rows[0]["upto"], [StoredEvent(*row[1:]) for row in rows if row["position"] is not None]
+    events = [StoredEvent(*row[2:]) for row in rows if row["position"] is not None]
+    return News(rows[0]["upto"], events, rows[0]["torn"])
 
 
 async def can_replay(connection: Connection, workspace_id: WorkspaceId, after: int, upto: int, most: int) -> bool:
