@@ -23,6 +23,7 @@ import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import cast
@@ -267,7 +268,8 @@ class _Browser(asyncio.Protocol):
         nonce = base64.b64encode(os.urandom(16)).decode()
         self._transport.write(
             f"GET /ws HTTP/1.1\r\nHost: 127.0.0.1:{_PORT}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-            f"Sec-WebSocket-Key: {nonce}\r\nSec-WebSocket-Version: 13\r\nAuthorization: Bearer {self._key}\r\n\r\n".encode()
+            f"Sec-WebSocket-Key: {nonce}\r\nSec-WebSocket-Version: 13\r\n"
+            f"Authorization: Bearer {self._key}\r\n\r\n".encode()
         )
 
     def data_received(self, data: bytes) -> None:
@@ -319,7 +321,7 @@ def _listen(pipe: Connection, keys: list[str], sockets: int) -> None:
         loop = asyncio.get_running_loop()
         for n in range(sockets):
             made = socket.create_connection(("127.0.0.1", _PORT))
-            await loop.create_connection(lambda key=keys[n % len(keys)]: _Browser(key, heard, ready), sock=made)  # type: ignore[misc]
+            await loop.create_connection(partial(_Browser, keys[n % len(keys)], heard, ready), sock=made)
         for _ in range(sockets):
             await ready.acquire()
         pipe.send("ready")

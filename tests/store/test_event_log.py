@@ -10,6 +10,8 @@ from pombo.store import event_log, events
 from pombo.store.database import Connection, Database
 from pombo.store.event_log import StoredEvent
 from pombo.store.events import Event
+from pombo.store.ringer import Ringer
+from pombo.store.tail_lease import open_tail_lease
 from tests.seeding import add_workspace
 
 TOPIC = "conversations:all"
@@ -221,3 +223,49 @@ async def test_cursors_that_were_never_given_or_are_too_far_behind_are_refused(
     assert not await can_replay(database, workspace, 4, 3)
     assert await can_replay(database, workspace, 1, 3, most=2)
     assert not await can_replay(database, workspace, 0, 3, most=2)
+
+
+@pytest.mark.parametrize(
+    ("statement", "arguments"),
+    [(event_log._NUMBER, (1000,)), (event_log._READ_NEW, ([1], 0, 1000))],
+    ids=["number", "read_new"],
+)
+async def test_plans_made_while_the_table_is_empty_find_rows_by_index(
+    database: Database, statement: str, arguments: tuple[object, ...]
+) -> None:
+    async with database.borrow() as connection:
+        await event_log.always_by_index(connection)
+        plan = "\n".join(row[0] for row in await connection.fetch(f"EXPLAIN {statement}", *arguments))
+    assert "Seq Scan on events" not in plan
+    assert "using events_unnumbered" in plan or "events_by_position" in plan
+    assert "Hash Join" not in plan
+
+
+async def test_rings_are_heard_and_equal_ones_that_wait_once(database: Database, url: str) -> None:
+    heard: list[str] = []
+    last = asyncio.Event()
+
+    def hear(payload: str) -> None:
+        heard.append(payload)
+        if payload == "last":
+            last.set()
+
+    ringer = Ringer(url)
+    async with database.listen({"a_bell": hear}), asyncio.timeout(20):
+        for payload in ("a", "b", "a", "last"):
+            ringer.ring("a_bell", payload)
+        running = asyncio.create_task(ringer.run())
+        await last.wait()
+        assert heard == ["a", "b", "last"]
+        last.clear()
+        ringer.ring("a_bell", "last")
+        await last.wait()
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+
+
+async def test_the_lease_is_one_process_and_free_when_it_is_given_up(url: str) -> None:
+    async with open_tail_lease(url) as one, open_tail_lease(url) as other:
+        assert [await one.take(), await other.take(), await one.take()] == [True, False, True]
+        await one.give_up()
+        assert await other.take()

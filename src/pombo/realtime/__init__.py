@@ -29,5 +29,6 @@ other by NOTIFY, and fades when it is not told again (`presence`). What happens 
 | a NOTIFY is lost | a second later by polling |
 | the database is away | nothing moves; sockets stay, and go on when it is back |
 | the database is set back | positions step back: all sockets are closed, and told to fetch anew when they return |
-| a process is stopped and goes on | its sockets get late what others got in time, in order; if events were deleted meanwhile, they are closed and fetch anew |
+| a process is stopped and goes on | its sockets get late what others got in time, in order |
+| … for so long that events were deleted | their workspaces' sockets are closed, and told to fetch anew |
 """

@@ -46,6 +46,7 @@ class Reader:
         while not stop.is_set():
             try:
                 async with self._database.borrow() as connection:
+                    await event_log.always_by_index(connection)
                     if not self._begun.is_set():
                         self._hub.position = await event_log.tail(connection)
                         self._begun.set()

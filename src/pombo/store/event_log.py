@@ -31,6 +31,13 @@ class StoredEvent(NamedTuple):
 
 _COLUMNS = "workspace_id, position, topic, name, at, data::text"
 
+# Plans are made while the table is nearly empty, and kept; those that then seem cheapest go on reading all of it when
+# it is large. (Seen: 6 s in place of 5 ms, until the server next looked at the table.)
+_BY_INDEX = """
+    SELECT set_config('enable_seqscan', 'off', $1), set_config('enable_hashjoin', 'off', $1),
+           set_config('enable_mergejoin', 'off', $1)
+"""
+
 # While nothing waits, the row is not locked and nothing is written. Two who number at once wait for each other; what
 # the first has numbered, the second leaves alone (and skips the positions it meant for it).
 _NUMBER = f"""
@@ -51,6 +58,11 @@ _NUMBER = f"""
 """
 
 
+async def always_by_index(connection: Connection) -> None:
+    """For the rest of the session: `number` and `read_new` find their rows by index, whatever the planner believes."""
+    await connection.execute(_BY_INDEX, False)
+
+
 async def number(connection: Connection, limit: int) -> int:
     """Gives positions to at most so many of the events that are visible by now, rings, and returns how many.
 
@@ -65,6 +77,17 @@ async def tail(connection: Connection) -> int:
     return position
 
 
+_READ_NEW = f"""
+    SELECT t.upto, t.torn, {_COLUMNS} FROM (
+        SELECT least(position, $2::bigint + $3::bigint) AS upto, ARRAY(
+            SELECT workspace_id FROM event_horizons WHERE workspace_id = ANY ($1::bigint[]) AND position > $2
+        ) AS torn FROM event_tail
+    ) t
+    LEFT JOIN events e ON e.workspace_id = ANY ($1::bigint[]) AND e.position > $2 AND e.position <= t.upto
+    ORDER BY position
+"""
+
+
 class News(NamedTuple):
     upto: int
     """All there is up to this position has been read."""
@@ -75,25 +98,14 @@ class News(NamedTuple):
 
 async def read_new(connection: Connection, workspaces: Sequence[WorkspaceId], after: int, most: int) -> News:
     """These workspaces' events after a position, in order: at most `most` positions."""
-    rows = await connection.fetch(
-        f"""SELECT t.upto, t.torn, {_COLUMNS} FROM (
-                SELECT least(position, $2::bigint + $3::bigint) AS upto, ARRAY(
-                    SELECT workspace_id FROM event_horizons
-                    WHERE workspace_id = ANY ($1::bigint[]) AND position > $2) AS torn
-                FROM event_tail
-            ) t
-            LEFT JOIN events e ON e.workspace_id = ANY ($1::bigint[]) AND e.position > $2 AND e.position <= t.upto
-            ORDER BY position""",
-        workspaces,
-        after,
-        most,
-    )
+    rows = await connection.fetch(_READ_NEW, workspaces, after, most)
     events = [StoredEvent(*row[2:]) for row in rows if row["position"] is not None]
     return News(rows[0]["upto"], events, rows[0]["torn"])
 
 
 async def can_replay(connection: Connection, workspace_id: WorkspaceId, after: int, upto: int, most: int) -> bool:
     """False when events after the cursor may be deleted, when they are more than `most`, or when it was never given."""
+    await connection.execute(_BY_INDEX, True)
     possible: bool = await connection.fetchval(
         """SELECT $2 >= coalesce((SELECT position FROM event_horizons WHERE workspace_id = $1), 0)
               AND $2 <= (SELECT position FROM event_tail)
@@ -116,6 +128,7 @@ async def replay(
 
     None when some of them may have been deleted meanwhile.
     """
+    await connection.execute(_BY_INDEX, True)
     rows = await connection.fetch(
         f"""SELECT h.kept, e.topic = ANY ($2::text[]) AS wanted, {_COLUMNS}
             FROM (SELECT $3 >= coalesce((SELECT position FROM event_horizons WHERE workspace_id = $1), 0) AS kept) h

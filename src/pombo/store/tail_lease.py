@@ -42,4 +42,5 @@ async def open_tail_lease(url: str) -> AsyncIterator[TailLease]:
     async with open_lock(url, _LOCK, "pombo tailer") as lock:
         with away():
             await lock.connection.execute(_KEEPALIVE)
+            await event_log.always_by_index(lock.connection)
         yield TailLease(lock)
