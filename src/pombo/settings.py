@@ -49,9 +49,7 @@ class Settings(BaseSettings):
         description="Origins whose pages may open the WebSocket besides this server's own, with commas between; "
         "* allows all.",
     )
-    max_sockets_per_workspace: int = Field(
-        2000, ge=1, description="Open WebSockets of one workspace at most, per API process."
-    )
+    max_websockets: int = Field(2000, ge=1, description="Open WebSockets of one workspace at most, per API process.")
     event_retention_hours: float = Field(
         24.0, gt=0, description="How long a browser may be away and still continue from its last event."
     )

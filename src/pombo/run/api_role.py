@@ -42,7 +42,7 @@ async def _serve(settings: Settings, place: Place, database: Database, stop: asy
     listener = listen("API", "PORT", settings.host, settings.port, _BACKLOG)
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _SILENCE_MS)
     receiver = WebhookReceiver(database, place.box)
-    realtime = RealTime(database, RealTimeOptions(sockets_per_workspace=settings.max_sockets_per_workspace))
+    realtime = RealTime(database, RealTimeOptions(sockets_per_workspace=settings.max_websockets))
     process_batch = partial(one_batch, settings, place, database)
     app = create_app(Services(database, settings, place.box, receiver, realtime, process_batch))
     server = ApiServer(app)
