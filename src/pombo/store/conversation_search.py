@@ -41,8 +41,13 @@ NOW = Position(datetime(2100, 1, 1, tzinfo=UTC), 2**63 - 1)
 
 _BY_CONTACT = """
 SELECT c.id FROM (SELECT DISTINCT contact_id FROM search_contacts($2, $3)) found
-JOIN contacts p ON p.workspace_id = $1 AND p.id = found.contact_id
-JOIN conversations c ON c.workspace_id = $1 AND c.channel_id = p.channel_id AND c.contact_id = p.id
+CROSS JOIN LATERAL (
+    SELECT p.id, p.channel_id FROM contacts p WHERE p.workspace_id = $1 AND p.id = found.contact_id OFFSET 0
+) p
+CROSS JOIN LATERAL (
+    SELECT c.id, c.last_message_at FROM conversations c
+    WHERE c.workspace_id = $1 AND c.channel_id = p.channel_id AND c.contact_id = p.id OFFSET 0
+) c
 ORDER BY c.last_message_at DESC, c.id DESC LIMIT $3
 """
 

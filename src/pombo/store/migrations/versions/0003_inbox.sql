@@ -217,11 +217,20 @@ CREATE TABLE canned_replies (
 );
 
 -- The list of conversations: each filter's index is read in the list's order, one status at a time, so that no page ever
--- wades through rows of another status.
+-- wades through rows of another status. The copies keep the planner from taking another index: that of all, to throw away
+-- what does not fit, for a filter that leaves few; or that of a channel, to look for one contact.
+ALTER TABLE conversations
+    ADD COLUMN filtered_status text GENERATED ALWAYS AS (status) STORED,
+    ADD COLUMN filtered_channel_id bigint GENERATED ALWAYS AS (channel_id) STORED;
 CREATE INDEX conversations_by_status ON conversations (workspace_id, status, last_message_at, id);
-CREATE INDEX conversations_by_assignee ON conversations (workspace_id, status, assignee_id, last_message_at, id);
-CREATE INDEX conversations_by_channel ON conversations (workspace_id, channel_id, status, last_message_at, id);
-CREATE INDEX conversations_unread ON conversations (workspace_id, status, last_message_at, id) WHERE unread > 0;
+CREATE INDEX conversations_by_assignee
+    ON conversations (workspace_id, assignee_id, filtered_status, last_message_at, id);
+CREATE INDEX conversations_by_channel
+    ON conversations (workspace_id, filtered_channel_id, filtered_status, last_message_at, id);
+CREATE INDEX conversations_unread ON conversations (workspace_id, filtered_status, last_message_at, id) WHERE unread > 0;
+-- Of one condition that is no comparison the order is not known to the planner, of a partial index it is.
+CREATE INDEX conversations_of_nobody ON conversations (workspace_id, filtered_status, last_message_at, id)
+    WHERE assignee_id IS NULL;
 CREATE INDEX conversations_snoozed ON conversations (workspace_id, snoozed_until) WHERE status = 'snoozed';
 
 -- The same for labels; kept by the triggers below, whoever changes a conversation.
@@ -315,7 +324,8 @@ CREATE INDEX identities_by_beginning ON identities (workspace_id, identity text_
 CREATE FUNCTION search_messages(words text, before timestamptz, before_id bigint, wanted integer)
 RETURNS TABLE (conversation_id bigint, message_id bigint, at timestamptz)
 LANGUAGE plpgsql STABLE SECURITY DEFINER
-SET search_path = pombo, pg_temp SET enable_seqscan = off SET plan_cache_mode = force_generic_plan
+SET search_path = pombo, pg_temp SET enable_seqscan = off SET enable_bitmapscan = on
+SET plan_cache_mode = force_generic_plan
 AS $$
 #variable_conflict use_column
 DECLARE
@@ -366,7 +376,8 @@ $$;
 -- Contacts by the beginning of their name, of a word in it, or of an address.
 CREATE FUNCTION search_contacts(words text, wanted integer) RETURNS TABLE (contact_id bigint)
 LANGUAGE plpgsql STABLE SECURITY DEFINER
-SET search_path = pombo, pg_temp SET enable_seqscan = off SET plan_cache_mode = force_generic_plan
+SET search_path = pombo, pg_temp SET enable_seqscan = off SET enable_bitmapscan = on SET enable_sort = off
+SET plan_cache_mode = force_generic_plan
 AS $$
 DECLARE
     workspace bigint := current_workspace();
