@@ -80,7 +80,8 @@ def _statement(path: str) -> str:
         SELECT f.at, f.id FROM unnest($2::text[]) AS s (status)
         CROSS JOIN LATERAL (
             SELECT r.at, r.id FROM ({read} LIMIT {_LOOKED_AT}) r
-            WHERE NOT $13 OR EXISTS (SELECT FROM conversations c WHERE c.workspace_id = $1 AND c.id = r.id AND {_FITS} OFFSET 0)
+            WHERE NOT $13 OR EXISTS (
+                SELECT FROM conversations c WHERE c.workspace_id = $1 AND c.id = r.id AND {_FITS} OFFSET 0)
             ORDER BY r.at DESC, r.id DESC LIMIT $12
         ) f
         ORDER BY f.at DESC, f.id DESC LIMIT $12
@@ -91,8 +92,8 @@ def _statement(path: str) -> str:
     """
 
 
-# For the rest of the transaction: in the index's order, or all rows of a status would be gathered and sorted whenever the
-# planner takes the table for a small one.
+# For the rest of the transaction: in the index's order, or all rows of a status would be gathered and sorted whenever
+# the planner takes the table for a small one.
 _IN_ORDER = """
 SELECT set_config('enable_seqscan', 'off', true), set_config('enable_bitmapscan', 'off', true),
        set_config('enable_hashjoin', 'off', true), set_config('enable_mergejoin', 'off', true),
