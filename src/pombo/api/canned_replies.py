@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Path, Query
 from pydantic import Field
 from starlette.responses import Response
 
@@ -15,6 +15,7 @@ from pombo.domain.liquid import TemplateError, compile_text
 from pombo.inbox.errors import conversation_not_found
 from pombo.store import agents, canned_replies, conversations
 
+ReplyId = Annotated[Id, Path(alias="replyId")]
 router = APIRouter(prefix="/api/canned-replies", tags=["inbox"])
 
 
@@ -57,8 +58,10 @@ async def add_canned_reply(reply: NewCannedReply, workspace: Workspace, given: G
         return raw(await canned_replies.add_reply(connection, workspace, reply.shortcut, reply.text), 201)
 
 
-@router.patch("/{reply_id}", response_model=CannedReplyShape)
-async def change_canned_reply(reply_id: Id, change: CannedReplyChange, workspace: Workspace, given: Given) -> Response:
+@router.patch("/{replyId}", response_model=CannedReplyShape)
+async def change_canned_reply(
+    reply_id: ReplyId, change: CannedReplyChange, workspace: Workspace, given: Given
+) -> Response:
     if change.text is not None:
         _check(change.text)
     async with given.database.tenant(workspace) as connection:
@@ -68,16 +71,16 @@ async def change_canned_reply(reply_id: Id, change: CannedReplyChange, workspace
     return raw(changed)
 
 
-@router.delete("/{reply_id}", status_code=204)
-async def delete_canned_reply(reply_id: Id, workspace: Workspace, given: Given) -> None:
+@router.delete("/{replyId}", status_code=204)
+async def delete_canned_reply(reply_id: ReplyId, workspace: Workspace, given: Given) -> None:
     async with given.database.tenant(workspace) as connection:
         if not await canned_replies.delete_reply(connection, workspace, reply_id):
             raise _not_found(reply_id)
 
 
-@router.get("/{reply_id}/text")
+@router.get("/{replyId}/text")
 async def render_canned_reply(
-    reply_id: Id,
+    reply_id: ReplyId,
     conversation_id: Annotated[Id, Query(alias="conversationId")],
     workspace: Workspace,
     agent: ActingAgent,

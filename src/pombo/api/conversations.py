@@ -4,7 +4,7 @@ import json
 from datetime import datetime
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Header, Query
+from fastapi import APIRouter, Header, Path, Query
 from pydantic import AwareDatetime, Field
 from starlette.responses import Response
 
@@ -21,6 +21,7 @@ from pombo.store import conversation_list, conversation_search, conversations
 from pombo.store.conversation_list import STATUSES, Filters
 from pombo.store.database import Connection
 
+ConversationId = Annotated[Id, Path(alias="conversationId")]
 router = APIRouter(prefix="/api/conversations", tags=["inbox"])
 
 Status = Literal["open", "snoozed", "closed"]
@@ -111,8 +112,8 @@ async def list_conversations(
     return raw_list("conversations", rows, next=json.dumps(following), matches="[]")
 
 
-@router.get("/{conversation_id}", response_model=ConversationDetail)
-async def get_conversation(conversation_id: Id, workspace: Workspace, given: Given) -> Response:
+@router.get("/{conversationId}", response_model=ConversationDetail)
+async def get_conversation(conversation_id: ConversationId, workspace: Workspace, given: Given) -> Response:
     async with given.database.tenant(workspace) as connection:
         facts = await conversations.window_facts(connection, workspace, conversation_id)
         if facts is None:
@@ -123,9 +124,9 @@ async def get_conversation(conversation_id: Id, workspace: Workspace, given: Giv
     return raw(f'{{"conversation":{row},"window":{window.model_dump_json(by_alias=True)}}}')
 
 
-@router.patch("/{conversation_id}", response_model=ConversationShape)
+@router.patch("/{conversationId}", response_model=ConversationShape)
 async def change_conversation(
-    conversation_id: Id,
+    conversation_id: ConversationId,
     wanted: ConversationChange,
     workspace: Workspace,
     agent: ActingAgent,
@@ -151,9 +152,9 @@ async def change_conversation(
         )
 
 
-@router.post("/{conversation_id}/notes", status_code=201, response_model=ConversationMessageShape)
+@router.post("/{conversationId}/notes", status_code=201, response_model=ConversationMessageShape)
 async def add_note(
-    conversation_id: Id, note: NewNote, workspace: Workspace, agent: ActingAgent, given: Given
+    conversation_id: ConversationId, note: NewNote, workspace: Workspace, agent: ActingAgent, given: Given
 ) -> Response:
     """A note in the thread, which the contact never sees."""
     async with given.database.tenant(workspace) as connection:

@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Annotated
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Path
 from pydantic import Field, StringConstraints
 from starlette.responses import Response
 
@@ -12,6 +12,7 @@ from pombo.api.inbox_shapes import raw, raw_list
 from pombo.api.shapes import Given, Id, Name, RequestShape, Shape, Workspace
 from pombo.store import labels
 
+LabelId = Annotated[Id, Path(alias="labelId")]
 router = APIRouter(prefix="/api/labels", tags=["inbox"])
 
 Colour = Annotated[str, StringConstraints(pattern="^#[0-9a-fA-F]{6}$", to_lower=True), Field(examples=["#2f9e44"])]
@@ -51,8 +52,8 @@ async def add_label(label: NewLabel, workspace: Workspace, given: Given) -> Resp
         return raw(await labels.add_label(connection, workspace, label.name, label.colour), 201)
 
 
-@router.patch("/{label_id}", response_model=LabelShape)
-async def change_label(label_id: Id, change: LabelChange, workspace: Workspace, given: Given) -> Response:
+@router.patch("/{labelId}", response_model=LabelShape)
+async def change_label(label_id: LabelId, change: LabelChange, workspace: Workspace, given: Given) -> Response:
     async with given.database.tenant(workspace) as connection:
         changed = await labels.change_label(connection, workspace, label_id, change.name, change.colour)
     if changed is None:
@@ -60,8 +61,8 @@ async def change_label(label_id: Id, change: LabelChange, workspace: Workspace, 
     return raw(changed)
 
 
-@router.delete("/{label_id}", status_code=204)
-async def delete_label(label_id: Id, workspace: Workspace, given: Given) -> None:
+@router.delete("/{labelId}", status_code=204)
+async def delete_label(label_id: LabelId, workspace: Workspace, given: Given) -> None:
     """It is gone at once; conversations lose it within a minute or so."""
     async with given.database.tenant(workspace) as connection:
         if not await labels.delete_label(connection, workspace, label_id):

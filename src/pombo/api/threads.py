@@ -3,7 +3,7 @@
 import json
 from typing import Annotated
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Path, Query
 from pydantic import Field
 from starlette.responses import Response
 
@@ -16,6 +16,8 @@ from pombo.inbox.errors import conversation_not_found
 from pombo.store import thread
 from pombo.store.thread import Position
 
+ConversationId = Annotated[Id, Path(alias="conversationId")]
+MessageId = Annotated[Id, Path(alias="messageId")]
 router = APIRouter(prefix="/api/messages", tags=["inbox"])
 
 
@@ -25,9 +27,9 @@ class ThreadPage(Shape):
     newer: str | None = Field(description="Pass it as `newer` for what comes after; null when the page is empty.")
 
 
-@router.get("/{conversation_id}", response_model=ThreadPage)
+@router.get("/{conversationId}", response_model=ThreadPage)
 async def read_thread(
-    conversation_id: Id,
+    conversation_id: ConversationId,
     workspace: Workspace,
     given: Given,
     older: Annotated[str | None, Query(description="A page's `older`.")] = None,
@@ -57,8 +59,8 @@ async def read_thread(
     )
 
 
-@router.post("/{message_id}/retry", status_code=202, response_model=ConversationMessageShape)
-async def retry_reply(message_id: Id, workspace: Workspace, given: Given) -> Response:
+@router.post("/{messageId}/retry", status_code=202, response_model=ConversationMessageShape)
+async def retry_reply(message_id: MessageId, workspace: Workspace, given: Given) -> Response:
     """Sends a reply that failed once more."""
     async with given.database.tenant(workspace) as connection:
         return raw(await replying.retry(connection, workspace, message_id), 202)
