@@ -5,7 +5,7 @@ The old programs' names (row A15) are the names here where they still mean somet
 
 from pathlib import Path
 from typing import Annotated, Literal
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_core import ErrorDetails
@@ -46,6 +46,17 @@ class Settings(BaseSettings):
     port: int = Field(3100, ge=0, le=65535, description="Port of the API and of Meta's webhooks.")
     worker_secret: SecretStr | None = Field(None, description="Bearer secret of /api/queue/worker, for cron services.")
     max_body_mb: int = Field(256, ge=1, description="Largest request body of a campaign's recipients, in MB.")
+
+    # Media
+    media_max_mb: int = Field(25, ge=1, le=100, description="Largest file fetched from Meta, or uploaded, in MB.")
+    media_store_url: str | None = Field(
+        None,
+        description="`https://<endpoint>/<bucket>[/<prefix>]` of an S3-compatible store; unset: `media` in "
+        "POMBO_DATA_DIR, which all processes must then share.",
+    )
+    media_store_region: str = Field("us-east-1", description="With MEDIA_STORE_URL.")
+    media_store_access_key: str = Field("", description="With MEDIA_STORE_URL.")
+    media_store_secret_key: SecretStr | None = Field(None, description="With MEDIA_STORE_URL.")
 
     # Sending
     worker_concurrency: int = Field(500, ge=1, description="Requests in flight at most, per worker process.")
@@ -109,6 +120,15 @@ class Settings(BaseSettings):
             raise ValueError("must begin with postgresql://")
         return url
 
+    @field_validator("media_store_url")
+    @classmethod
+    def _bucket(cls, url: str | None) -> str | None:
+        if url is None:
+            return None
+        if not url.startswith(("http://", "https://")) or not urlsplit(url).path.strip("/"):
+            raise ValueError("must begin with https:// and name a bucket after the host")
+        return url.rstrip("/")
+
     @field_validator("graph_api_url")
     @classmethod
     def _http(cls, url: str) -> str:
@@ -146,7 +166,7 @@ def load_settings(**overrides: object) -> Settings:
 
 
 # What was given for these is never repeated: it may be, or hold, a password.
-_SECRET = frozenset({"database_url", "db_password", "pombo_secret_key", "worker_secret"})
+_SECRET = frozenset({"media_store_secret_key", "database_url", "db_password", "pombo_secret_key", "worker_secret"})
 
 
 def _sentence(error: ErrorDetails) -> str:

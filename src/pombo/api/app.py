@@ -15,11 +15,13 @@ from pombo.api import (
     campaigns,
     canned_replies,
     channels,
+    contact_actions,
     conversations,
     doubts,
     error_map,
     health,
     labels,
+    media,
     messages,
     metrics,
     panic,
@@ -28,6 +30,7 @@ from pombo.api import (
     runs,
     sends,
     stats,
+    syncs,
     threads,
     webhook_log,
 )
@@ -61,7 +64,7 @@ def create_app(services: Services) -> ASGIApp:
     for part in (
         health, sends, campaigns, runs, run_control, panic, doubts, messages, threads, conversations, labels,
         canned_replies, agents, channels, queue, stats, metrics,
-        webhook_log,
+        webhook_log, media, syncs, contact_actions,
     ):  # fmt: skip
         routes.include_router(part.router)
     routes.openapi = lambda: _document(routes)  # type: ignore[method-assign]

@@ -44,6 +44,15 @@ class MessageError(Shape):
     title: str | None
 
 
+class MessageMedia(Shape):
+    id: int = Field(description="`GET /api/media/{id}`.")
+    place: int = Field(description="Among the attachments of `content`.")
+    state: Literal["wanted", "stored", "failed"]
+    size: int | None
+    content_type: str | None
+    file_name: str | None
+
+
 class ConversationMessageShape(Shape):
     id: int
     version: int
@@ -57,6 +66,7 @@ class ConversationMessageShape(Shape):
     provider_id: str | None = Field(description="Meta's id.")
     kind: str = Field(description="text, image, note, template …")
     text: str | None
+    media: list[MessageMedia] = Field(description="Files that came with it.")
     content: dict[str, Any]
     reply_to: str | None = Field(description="Meta's id of the message that this one answers.")
     reactions: dict[str, Any]
@@ -79,7 +89,7 @@ def raw(json_text: str, status: int = 200) -> Response:
     return Response(json_text, status, media_type="application/json")
 
 
-def raw_list(name: str, rows: list[str], **more: str) -> Response:
+def raw_list(name: str, rows: list[str], status: int = 200, **more: str) -> Response:
     """`more` are JSON texts by name."""
     members = [f'"{name}":[{",".join(rows)}]', *(f'"{key}":{value}' for key, value in more.items())]
-    return raw("{" + ",".join(members) + "}")
+    return raw("{" + ",".join(members) + "}", status)

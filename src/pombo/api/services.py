@@ -9,6 +9,7 @@ from starlette.types import ASGIApp
 from pombo.domain.ids import WorkspaceId
 from pombo.settings import Settings
 from pombo.store.database import Database
+from pombo.store.media_files import MediaFiles
 from pombo.store.secrets import SecretBox
 
 
@@ -40,3 +41,5 @@ class Services:
     """Answers `webhooks.PATHS`; without it they are not found."""
     process_batch: ProcessBatch | None = None
     """Without it, `/api/queue/worker` answers 503."""
+    files: MediaFiles | None = None
+    """Without it, media answer 503."""

@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from pombo.domain.channels import ChannelKind
 from pombo.domain.events import MessageChange, PersonSignal, Preference, ThreadMessage
 from pombo.domain.opt_out import OptWords
 from pombo.ingest.campaign_copies import copy_of
@@ -24,9 +25,11 @@ from pombo.ingest.gathering import PersonEvent, Place
 from pombo.ingest.people import identity_of, sightings
 from pombo.store import (
     campaign_replies,
+    contact_profiles,
     inbox_events,
     inbox_people,
     inbox_threads,
+    media,
     message_changes,
     preferences,
     signals,
@@ -50,10 +53,17 @@ class Shown(NamedTuple):
     """(workspace, id) of new messages of other programs."""
     of_campaigns: list[tuple[int, int]]
     """(workspace, our message) of those newly copied."""
+    inserted: int = 0
+    """How many messages were new."""
 
 
-async def converse(connection: Connection, said: Sequence[tuple[Place, PersonEvent]], words: OptWords) -> Shown:
-    """In a transaction, after whose commit the caller looks for what has become of what is newly shown."""
+async def converse(
+    connection: Connection, said: Sequence[tuple[Place, PersonEvent]], words: OptWords, *, news: bool = True
+) -> Shown:
+    """In a transaction, after whose commit the caller looks for what has become of what is newly shown.
+
+    What is no news (a channel's past) leaves nothing unread, opens no conversation again and signals nobody.
+    """
     await inbox_people.lock_channels(connection, {(place.workspace_id, place.channel_id) for place, _ in said})
     today = await plan_by_index(connection)
     people = await inbox_people.resolve(connection, sightings(said))
@@ -67,12 +77,14 @@ async def converse(connection: Connection, said: Sequence[tuple[Place, PersonEve
         connection, {(*place, contact) for place, event, contact in heard if isinstance(event, ThreadMessage)}
     )
     inserted = await inbox_threads.insert_messages(connection, _messages(heard, conversations))
+    await media.want_attachments(connection, [(row.workspace_id, row.id) for row in inserted])
+    await contact_profiles.want(connection, _nameless(heard))
     await message_changes.keep(connection, _changes(heard))
 
     unread: dict[tuple[int, int], int] = {}
     for row in inserted:
         key = row.workspace_id, row.conversation_id
-        unread[key] = unread.get(key, 0) + (row.author == "contact")
+        unread[key] = unread.get(key, 0) + (news and row.author == "contact")
     contact_of = {(workspace, found): contact for (workspace, contact), found in conversations.items()}
     answering = {(key[0], contact_of[key]) for key, count in unread.items() if count}
     answering |= {(one.workspace_id, one.contact_id) for one in people.merged}
@@ -93,7 +105,10 @@ async def converse(connection: Connection, said: Sequence[tuple[Place, PersonEve
     for (workspace_id, _), conversation_id in (await inbox_threads.find_conversations(connection, others)).items():
         unread.setdefault((workspace_id, conversation_id), 0)
     await inbox_threads.touch(connection, unread)
-    await signals.append(connection, _signals(heard))
+    if news:
+        await signals.append(connection, _signals(heard))
+    else:
+        await inbox_threads.close_old(connection, unread)
 
     created = [(row.workspace_id, row.id) for row in inserted] + [(one.workspace_id, one.id) for one in copies]
     new = set(created)
@@ -105,6 +120,7 @@ async def converse(connection: Connection, said: Sequence[tuple[Place, PersonEve
     return Shown(
         [(row.workspace_id, row.id) for row in inserted if row.author == "app"],
         [(one.workspace_id, one.message_id) for one in copies],
+        len(inserted),
     )
 
 
@@ -116,6 +132,15 @@ def rows_of(heard: Sequence[Heard], words: OptWords) -> list[tuple[object, ...]]
     conversations = {(place.workspace_id, contact): contact for place, _, contact in heard}
     made = (_profiles(heard), _wishes(heard, words), _messages(heard, conversations), _changes(heard), _signals(heard))
     return [tuple(row) for rows in made for row in rows]
+
+
+def _nameless(heard: Iterable[Heard]) -> set[tuple[int, int]]:
+    """Of Pages, whose webhooks bring no names."""
+    return {
+        (place.workspace_id, contact)
+        for place, event, contact in heard
+        if event.kind is ChannelKind.MESSENGER and event.person.name is None and isinstance(event, ThreadMessage)
+    }
 
 
 def _profiles(heard: Iterable[Heard]) -> list[Profile]:

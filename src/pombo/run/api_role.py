@@ -11,6 +11,7 @@ from pombo.api.services import Services
 from pombo.api.webhooks import WebhookReceiver
 from pombo.run.cron import one_batch
 from pombo.run.lifecycle import database_when_there, spare_the_collector, stop_on_signals, stop_with_supervisor
+from pombo.run.media import media_files
 from pombo.run.place import Place
 from pombo.run.ports import listen
 from pombo.settings import Settings
@@ -34,7 +35,8 @@ async def run_api(settings: Settings, place: Place) -> None:
 async def _serve(settings: Settings, place: Place, database: Database, stop: asyncio.Event) -> None:
     listener = listen("API", "PORT", settings.host, settings.port, _BACKLOG)
     receiver = WebhookReceiver(database, place.box)
-    app = create_app(Services(database, settings, place.box, receiver, partial(one_batch, settings, place, database)))
+    batch = partial(one_batch, settings, place, database)
+    app = create_app(Services(database, settings, place.box, receiver, batch, media_files(settings)))
     server = _Server(
         uvicorn.Config(
             app,

@@ -16,13 +16,15 @@ from pombo.campaigns.sweep import sweep_abandoned
 from pombo.domain.opt_out import OptWords
 from pombo.inbox.duties import strip_deleted_labels, wake_snoozed
 from pombo.inbox.following import ReplyFollower
+from pombo.ingest.history import HistoryReader
 from pombo.ingest.ingester import Ingester
 from pombo.run.lifecycle import database_when_there, spare_the_collector, stop_on_signals, stop_with_supervisor
+from pombo.run.media import media_files
 from pombo.run.place import Place
 from pombo.run.reload import Reload, first_of
 from pombo.sending.worker import Worker, WorkerOptions
 from pombo.settings import Settings
-from pombo.store import replies, webhooks
+from pombo.store import channel_jobs, replies, webhooks
 from pombo.store.audience import DUE_BELL
 from pombo.store.channels import LEASE_BELL
 from pombo.store.database import Database
@@ -55,6 +57,7 @@ def worker_options(settings: Settings) -> WorkerOptions:
         breaker_timeout_s=settings.circuit_breaker_timeout_ms / 1000,
         outcome_batch=settings.log_batch_size,
         outcome_linger_s=settings.log_batch_interval_ms / 1000,
+        most_media_bytes=settings.media_max_mb * 2**20,
     )
 
 
@@ -92,10 +95,11 @@ async def run_worker(settings: Settings, place: Place) -> None:
 
 
 async def _work(settings: Settings, place: Place, database: Database, stop: asyncio.Event) -> None:
-    worker = Worker(database, place.box, worker_options(settings))
+    worker = Worker(database, place.box, worker_options(settings), files=media_files(settings))
     if stop_file := os.environ.get("POMBO_TEST_STOP_BEFORE_WRITE"):
         worker.sender.before_write = partial(_stop_once, Path(stop_file))
-    expander, ingester = Expander(database), Ingester(database, OptWords(settings.opt_out_words, settings.opt_in_words))
+    words = OptWords(settings.opt_out_words, settings.opt_in_words)
+    expander, ingester, history = Expander(database), Ingester(database, words), HistoryReader(database, words)
     pauses, cancelling = PauseDuty(database), CancelDuty(database)
     follower = ReplyFollower(database)
 
@@ -109,6 +113,8 @@ async def _work(settings: Settings, place: Place, database: Database, stop: asyn
         NEW_RUN_BELL: lambda _: expander.bell.set(),
         CONTROL_BELL: ring_control,
         webhooks.BELL: lambda _: ingester.bell.set(),
+        channel_jobs.BELL: lambda _: worker.jobs.bell.set(),
+        channel_jobs.FETCHED_BELL: lambda _: history.bell.set(),
         replies.BELL: lambda _: follower.bell.set(),
     }
 
@@ -127,6 +133,7 @@ async def _work(settings: Settings, place: Place, database: Database, stop: asyn
         asyncio.create_task(worker.run(stop), name="sending"),
         asyncio.create_task(expander.run(stop), name="expander"),
         asyncio.create_task(ingester.run(stop), name="ingest"),
+        asyncio.create_task(history.run(stop), name="history"),
         asyncio.create_task(follower.run(stop), name="replies"),
         asyncio.create_task(FiguresDuty(database).run(stop), name="figures"),
         asyncio.create_task(pauses.run(stop), name="pauses"),

@@ -31,6 +31,11 @@ MESSAGE_JSON = """jsonb_build_object(
     'state', m.state,
     'error', CASE WHEN m.error_code IS NOT NULL OR m.error_title IS NOT NULL
                   THEN jsonb_build_object('code', m.error_code, 'title', m.error_title) END,
+    'media', CASE WHEN m.content ? 'attachments' THEN coalesce((
+        SELECT jsonb_agg(jsonb_build_object('id', f.id, 'place', f.place, 'state', f.state, 'size', f.size,
+                                            'contentType', f.content_type, 'fileName', f.file_name) ORDER BY f.place)
+        FROM media f WHERE f.workspace_id = m.workspace_id AND f.conversation_message_id = m.id), '[]')
+        ELSE '[]' END,
     'at', m.at)"""
 """Of `conversation_messages m`."""
 

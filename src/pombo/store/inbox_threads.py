@@ -97,6 +97,19 @@ WHERE c.workspace_id = l.workspace_id AND c.id = l.id AND p.workspace_id = c.wor
 """
 
 
+_CLOSE_OLD = """
+UPDATE conversations c SET status = 'closed' FROM unnest($1::bigint[], $2::bigint[]) AS n (workspace_id, id)
+WHERE c.workspace_id = n.workspace_id AND c.id = n.id
+  AND c.created_at = now() AND c.last_message_at < now() - interval '1 day'
+"""
+
+
+async def close_old(connection: Connection, conversations: Collection[tuple[int, int]]) -> None:
+    """Those made in this very transaction, of which a day has passed since the last message: nobody waits there."""
+    if conversations:
+        await connection.execute(_CLOSE_OLD, *columns(conversations))
+
+
 async def open_conversations(
     connection: Connection, contacts: Collection[tuple[int, int, int]]
 ) -> dict[tuple[int, int], int]:

@@ -16,6 +16,7 @@ from pombo.store.errors import DatabaseUnavailable
 from pombo.store.lock import Lock, open_lock
 from pombo.telemetry import log
 from pombo.upkeep import (
+    channel_jobs,
     dead_workers,
     idempotency_keys,
     old_signals,
@@ -71,6 +72,7 @@ class Upkeep:
                 partial(webhook_errors.run_once, database, webhook_retention_days or retention_days),
             ),
             Duty("old_signals", hour, partial(old_signals.run_once, database)),
+            Duty("channel_jobs", hour, partial(channel_jobs.run_once, database)),
             Duty("settled_doubts", hour, partial(settled_doubts.run_once, database)),
             Duty("silent_streams", minute, partial(silent_streams.run_once, database)),
             Duty("dead_workers", hour, partial(dead_workers.run_once, database)),
