@@ -1,11 +1,13 @@
 """Agents' replies, from the request to what Meta got, and what the thread shows of it."""
 
 import asyncio
+import hashlib
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -16,13 +18,16 @@ from pombo.domain.ids import ChannelId
 from pombo.domain.outcomes import DeliveryState
 from pombo.inbox.following import ReplyFollower
 from pombo.sending.direct import direct_payload
-from pombo.store import receipts, replies, settlement
+from pombo.sending.worker import Worker
+from pombo.store import channel_jobs, media, receipts, replies, settlement
+from pombo.store.audience import DUE_BELL
+from pombo.store.media_files import DirectoryFiles, MediaFiles
 from pombo.store.receipts import Receipt
 from pombo.store.settlement import CANCELLED, Settled
 from tests.api_client import Api, running_api
 from tests.conversations import Person, add_conversation, add_person, ago
 from tests.seeding import add_channel
-from tests.service.test_worker import Setting, options, sandbox, setting, working, workspace
+from tests.service.test_worker import Setting, options, sandbox, setting, workspace
 
 __all__ = ["options", "sandbox", "setting", "workspace"]  # fixtures
 
@@ -66,21 +71,23 @@ async def desk(setting: Setting) -> AsyncIterator[Desk]:
 
 
 @asynccontextmanager
-async def sending(desk: Desk) -> AsyncIterator[None]:
+async def sending(desk: Desk, files: MediaFiles | None = None) -> AsyncIterator[None]:
     """A worker, and who follows what it does."""
-    follower, stop = ReplyFollower(desk.setting.database), asyncio.Event()
-    bells = {replies.BELL: lambda _: follower.bell.set()}
-    async with (
-        desk.setting.database.listen(bells),
-        working(desk.setting.database, desk.setting.box, desk.setting.options),
-    ):
-        following = asyncio.create_task(follower.run(stop))
+    database, stop = desk.setting.database, asyncio.Event()
+    worker, follower = Worker(database, desk.setting.box, desk.setting.options, files=files), ReplyFollower(database)
+    bells = {
+        replies.BELL: lambda _: follower.bell.set(),
+        channel_jobs.BELL: lambda _: worker.jobs.bell.set(),
+        DUE_BELL: lambda payload: worker.ring(),
+    }
+    async with database.listen(bells):
+        tasks = [asyncio.create_task(worker.run(stop)), asyncio.create_task(follower.run(stop))]
         try:
             yield
         finally:
             stop.set()
             follower.bell.set()
-            await following
+            await asyncio.gather(*tasks)
 
 
 async def say(person: Person, conversation_id: int, text: str | None = "Hello", **more: Any) -> httpx.Response:
@@ -305,7 +312,7 @@ async def test_a_persons_late_answer_leaves_with_the_tag_for_it(desk: Desk) -> N
 async def test_attachments_leave_in_the_shape_of_their_platform(desk: Desk) -> None:
     page, number = await desk.conversation(), await desk.conversation("+351912345678", channel=desk.number)
     image = {"type": "image", "url": "https://example.com/{{ a }}.png".replace(" ", "")}
-    file = {"type": "file", "url": "https://example.com/a.pdf", "filename": "bill.pdf"}
+    file = {"type": "file", "url": "https://example.com/a.pdf", "fileName": "bill.pdf"}
     assert (await say(desk.ana, page, None, attachment=image)).status_code == 202
     assert (await say(desk.ana, number, "Look {{ here }}", attachment=image)).status_code == 202
     assert (await say(desk.ana, number, None, attachment=file)).status_code == 202
@@ -319,6 +326,60 @@ async def test_attachments_leave_in_the_shape_of_their_platform(desk: Desk) -> N
 
     refused = await say(desk.ana, page, "Look", attachment=image)
     assert desk.api.error(refused)["code"] == "caption_not_possible"
+
+
+async def test_a_file_of_ours_is_uploaded_once_and_then_sent(desk: Desk, tmp_path: Path) -> None:
+    files, content = DirectoryFiles(tmp_path), b"\x89PNG\r\n\x1a\nrest"
+    digest = hashlib.sha256(content).digest()
+    await files.put(desk.setting.workspace, digest, content)
+    async with desk.setting.database.transaction() as connection:
+        file = await media.add_stored(connection, desk.setting.workspace, digest, len(content), "image/png", "a.png")
+    each = await desk.conversation("+351912345678", channel=desk.number)
+    async with sending(desk, files):
+        first = await say(desk.ana, each, "Look", attachment={"mediaId": file})
+        assert first.status_code == 202, first.text
+        assert "messageId" not in first.json()
+        shown = await desk.shown(each, "accepted")
+        assert (await say(desk.ana, each, None, attachment={"mediaId": file})).json()["messageId"]
+        await desk.shown(each, "accepted")
+    assert (shown["kind"], shown["text"]) == ("image", "Look")
+    assert shown["content"] == {"attachments": [{"type": "image", "mediaId": file, "fileName": "a.png"}]}
+    assert len(await desk.setting.sandbox.messages()) == 2
+    assert await desk.setting.value("SELECT count(*) FROM media_uploads") == 1
+    assert await desk.setting.value("SELECT count(*) FROM waiting_replies") == 0
+
+    missing = await say(desk.ana, each, None, attachment={"mediaId": 999})
+    assert (missing.status_code, desk.api.error(missing)["code"]) == (404, "media_not_found")
+    both = await say(desk.ana, each, None, attachment={"mediaId": file, "type": "image", "url": "https://a.b/c"})
+    assert desk.api.error(both)["code"] == "validation_failed"
+
+
+async def test_a_reply_whose_file_cannot_be_uploaded_fails_and_may_be_tried_again(desk: Desk) -> None:
+    async with desk.setting.database.transaction() as connection:
+        file = await media.add_stored(connection, desk.setting.workspace, b"d" * 32, 4, "application/pdf", None)
+    each = await desk.conversation()
+    sent = (await say(desk.ana, each, None, attachment={"mediaId": file})).json()
+    follower = ReplyFollower(desk.setting.database)
+    await follower.run_once()
+    assert (await desk.thread(each))[0]["state"] == "queued"
+    async with desk.setting.database.transaction() as connection:
+        await connection.execute(
+            """UPDATE channel_jobs SET state = 'failed', failed_at = now(), error_code = 100,
+                   error_title = 'Too large for Meta'"""
+        )
+    await follower.run_once()
+    failed = (await desk.thread(each))[0]
+    assert (failed["state"], failed["error"]) == ("failed", {"code": 100, "title": "Too large for Meta"})
+
+    assert (await desk.ana.http.post(f"/api/messages/{sent['id']}/retry")).status_code == 202
+    await follower.run_once()
+    assert (await desk.thread(each))[0]["state"] == "queued"
+    async with desk.setting.database.transaction() as connection:
+        await media.note_upload(connection, desk.setting.workspace, file, desk.setting.channel, "1857")
+    await follower.run_once()
+    (body,) = await bodies(desk)
+    assert body["payload"]["message"] == {"attachment": {"type": "file", "payload": {"attachment_id": "1857"}}}
+    assert (await desk.thread(each))[0]["messageId"] is not None
 
 
 async def test_a_reply_asks_for_what_it_needs_and_nothing_is_half_stored(desk: Desk) -> None:

@@ -33,14 +33,24 @@ class DirectClass(StrEnum):
 
 
 class AttachmentRequest(RequestShape):
-    type: AttachmentType
-    url: Annotated[
-        str,
-        StringConstraints(pattern="^https?://[^ ]+$", max_length=2000),
-        AfterValidator(storable_text),
-        Field(description="Meta fetches it from there."),
-    ]
-    filename: Name | None = Field(None, description="Shown with a file on WhatsApp.")
+    """`mediaId` of a file brought by `POST /api/media`; or `type` and `url`, which Meta fetches it from."""
+
+    media_id: Id | None = None
+    type: AttachmentType | None = None
+    url: (
+        Annotated[str, StringConstraints(pattern="^https?://[^ ]+$", max_length=2000), AfterValidator(storable_text)]
+        | None
+    ) = None
+    file_name: Name | None = Field(None, description="Shown with a file on WhatsApp.")
+
+    def read(self) -> Attachment:
+        """Raises ApiError."""
+        if self.media_id is not None and self.type is None and self.url is None:
+            # What it is, its first bytes have told.
+            return Attachment(AttachmentType.FILE, None, self.media_id, self.file_name)
+        if self.media_id is None and self.type is not None and self.url is not None:
+            return Attachment(self.type, self.url, None, self.file_name)
+        raise ApiError("validation_failed", "An 'attachment' has either a 'mediaId', or 'type' and 'url'.")
 
 
 class MessageRequest(WithContent):
@@ -66,7 +76,9 @@ class MessageRequest(WithContent):
 
 
 class QueuedMessage(Shape):
-    message_id: int
+    message_id: int | None = Field(
+        default=None, description="Left out while the file that a reply brings is on its way to Meta."
+    )
     channel_id: int
     recipient: str = Field(description="As it is sent: normalised.")
     status: str = "queued"
@@ -139,7 +151,7 @@ class _Queueing:
         if asked.attachment is not None:
             if content is not None:
                 raise ApiError("validation_failed", "Beside an 'attachment' the content can only be text.")
-            attachment = Attachment(asked.attachment.type, asked.attachment.url, asked.attachment.filename)
+            attachment = asked.attachment.read()
         elif text is None and content is None:
             raise _nothing_to_send()
         sent = await replying.reply(

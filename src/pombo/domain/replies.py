@@ -29,12 +29,20 @@ class AttachmentType(StrEnum):
     AUDIO = "audio"
     FILE = "file"
 
+    @classmethod
+    def of(cls, content_type: str | None) -> "AttachmentType":
+        name = (content_type or "").partition("/")[0]
+        return cls(name) if name in ("image", "video", "audio") else cls.FILE
+
 
 @dataclass(frozen=True, slots=True)
 class Attachment:
+    """A file at an address that Meta fetches it from, or one of ours, which is uploaded first."""
+
     type: AttachmentType
-    url: str
-    filename: str | None = None
+    url: str | None = None
+    media_id: int | None = None
+    file_name: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +76,9 @@ class Reply:
         """The thread's `content`; with its text the reply can be made again."""
         kept: dict[str, Any] = {"humanAgent": True} if self.human_agent else {}
         if self.attachment is not None:
-            shown = {"type": self.attachment.type.value, "url": self.attachment.url}
-            kept["attachments"] = [shown | ({"filename": self.attachment.filename} if self.attachment.filename else {})]
+            file = self.attachment
+            shown = {"type": file.type.value, "url": file.url, "mediaId": file.media_id, "fileName": file.file_name}
+            kept["attachments"] = [{name: value for name, value in shown.items() if value is not None}]
         if self.content is not None:
             kept["sent"] = msgspec.to_builtins(self.content)
         return kept
@@ -80,7 +89,9 @@ def reply_of(text: str | None, kept: Mapping[str, Any]) -> Reply:
     attachment = content = None
     if kept.get("attachments"):
         first = kept["attachments"][0]
-        attachment = Attachment(AttachmentType(first["type"]), first["url"], first.get("filename"))
+        attachment = Attachment(
+            AttachmentType(first["type"]), first.get("url"), first.get("mediaId"), first.get("fileName")
+        )
     if "sent" in kept:
         content, text = msgspec.convert(kept["sent"], Template | Raw), None
     return Reply(text, attachment, content, kept.get("humanAgent", False))
@@ -97,35 +108,43 @@ def is_allowed(kind: ChannelKind, reply: Reply, window: ReplyWindow) -> bool:
     return reply.human_agent and Allowed.HUMAN_AGENT in window.allowed
 
 
-def compose(kind: ChannelKind, reply: Reply, window: ReplyWindow) -> tuple[Content, dict[str, str]]:
-    """What is sent, and its variables. Raises ContentError for what is wrong with text and attachment."""
+def compose(
+    kind: ChannelKind, reply: Reply, window: ReplyWindow, uploaded: str | None = None
+) -> tuple[Content, dict[str, str]]:
+    """What is sent, and its variables. Raises ContentError for what is wrong with text and attachment.
+
+    `uploaded` is what Meta calls the attached file, if that is one of ours.
+    """
     if reply.content is not None:
         return _with_envelope(kind, reply.content, window), {}
     if reply.text is not None:
         _check_text(reply.text, _MAX_CAPTION if reply.attachment is not None else MAX_TEXT[kind])
     variables = {} if reply.text is None else {"text": reply.text}
-    if reply.attachment is None:
-        if kind is ChannelKind.WHATSAPP:
-            return Text(_TYPED), variables
-        return Raw({**_envelope(window), "message": {"text": _TYPED}}), variables
-    attachment = reply.attachment
+    if reply.attachment is not None:
+        return _with_attachment(kind, reply.attachment, reply.text is not None, window, uploaded), variables
+    if kind is ChannelKind.WHATSAPP:
+        return Text(_TYPED), variables
+    return Raw({**_envelope(window), "message": {"text": _TYPED}}), variables
+
+
+def _with_attachment(
+    kind: ChannelKind, attachment: Attachment, captioned: bool, window: ReplyWindow, uploaded: str | None
+) -> Raw:
+    if captioned and (kind is ChannelKind.MESSENGER or attachment.type is AttachmentType.AUDIO):
+        whose = "Messenger an attachment" if kind is ChannelKind.MESSENGER else "WhatsApp audio"
+        raise _problem("caption_not_possible", f"On {whose} has no text beside it: send two messages.")
     name = _FILE[kind] if attachment.type is AttachmentType.FILE else attachment.type.value
     # Braces would be a template's.
-    url = attachment.url.replace("{", "%7B").replace("}", "%7D")
+    url = (attachment.url or "").replace("{", "%7B").replace("}", "%7D")
     if kind is ChannelKind.MESSENGER:
-        if reply.text is not None:
-            raise _problem(
-                "caption_not_possible", "On Messenger an attachment has no text beside it: send two messages."
-            )
-        return Raw({**_envelope(window), "message": {"attachment": {"type": name, "payload": {"url": url}}}}), {}
-    media: dict[str, Any] = {"link": url}
-    if reply.text is not None:
-        if attachment.type is AttachmentType.AUDIO:
-            raise _problem("caption_not_possible", "On WhatsApp audio has no text beside it: send two messages.")
+        payload = {"url": url} if uploaded is None else {"attachment_id": uploaded}
+        return Raw({**_envelope(window), "message": {"attachment": {"type": name, "payload": payload}}})
+    media = {"link": url} if uploaded is None else {"id": uploaded}
+    if captioned:
         media["caption"] = _TYPED
-    if attachment.filename is not None and attachment.type is AttachmentType.FILE:
-        media["filename"] = attachment.filename.replace("{", "(").replace("}", ")")
-    return Raw({"type": name, name: media}), variables
+    if attachment.file_name is not None and attachment.type is AttachmentType.FILE:
+        media["filename"] = attachment.file_name.replace("{", "(").replace("}", ")")
+    return Raw({"type": name, name: media})
 
 
 def _with_envelope(kind: ChannelKind, content: Template | Raw, window: ReplyWindow) -> Content:

@@ -19,7 +19,7 @@ class InboxError(Exception):
 
 
 class Missing(InboxError):
-    """Codes: conversation_not_found, message_not_found, agent_not_found, label_not_found."""
+    """Codes: conversation_not_found, message_not_found, agent_not_found, label_not_found, media_not_found."""
 
 
 class Collision(InboxError):

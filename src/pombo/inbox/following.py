@@ -2,12 +2,14 @@
 
 import asyncio
 
+from pombo.inbox import uploads
 from pombo.store import replies
 from pombo.store.database import TRY_AGAIN, Database
 from pombo.store.errors import DatabaseUnavailable
 from pombo.telemetry import log
 
 _BATCH = 500
+_UPLOADS = 20
 # Nobody rings when a NOTIFY is lost.
 _POLL_S = 1.0
 
@@ -38,6 +40,8 @@ class ReplyFollower:
 
     async def run_once(self) -> int:
         """Returns how many changes it followed. Raises DatabaseUnavailable."""
+        async with self._database.transaction() as connection:
+            await uploads.send_uploaded(connection, _UPLOADS)
         async with self._database.transaction() as connection:
             return await replies.follow(connection, _BATCH)
 

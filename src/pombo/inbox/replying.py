@@ -4,16 +4,17 @@ The reply leaves ahead of all campaigns (class reply). Its state in the thread f
 """
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pombo.domain.classes import MessageClass
 from pombo.domain.content import ContentError
 from pombo.domain.content_rules import validate_content
 from pombo.domain.ids import AgentId, ChannelId, MessageId, WorkspaceId
-from pombo.domain.replies import Reply, compose, is_allowed, reply_of
+from pombo.domain.replies import Attachment, AttachmentType, Reply, compose, is_allowed, reply_of
 from pombo.domain.reply_window import Allowed, ReplyWindow, reply_window
 from pombo.inbox.errors import Collision, InboxError, Missing, conversation_not_found
-from pombo.store import conversations, direct, inbox_events, replies, thread
+from pombo.store import channel_jobs, conversations, direct, inbox_events, media, replies, thread
+from pombo.store.channel_jobs import NewJob
 from pombo.store.conversations import Conversation
 from pombo.store.database import Connection
 
@@ -34,7 +35,8 @@ class Wish:
 class Sent:
     id: int
     """Of the thread's message."""
-    message_id: MessageId
+    message_id: MessageId | None
+    """None while the file that it brings is on its way to Meta."""
     channel_id: ChannelId
     recipient: str
 
@@ -48,18 +50,20 @@ async def reply(
         raise conversation_not_found(conversation_id)
     if wish.last_seen is not None and not wish.force:
         await _look_for_others(connection, workspace_id, conversation, wish.last_seen, agent_id)
-    message_id = await _queue(connection, workspace_id, conversation, wish.reply)
+    said = await _with_file(connection, workspace_id, wish.reply)
+    message_id = await queue(connection, workspace_id, conversation, said)
     added = await replies.add_reply(
         connection,
         workspace_id,
         conversation,
         agent_id=agent_id,
         message_id=message_id,
-        kind=wish.reply.kind,
-        text=wish.reply.shown_text,
-        content=json.dumps(wish.reply.kept()),
+        kind=said.kind,
+        text=said.shown_text,
+        content=json.dumps(said.kept()),
         reply_to=wish.reply_to,
     )
+    await wait_for_file(connection, workspace_id, conversation, added, said, message_id)
     assignee_id = conversation.assignee_id
     if assignee_id is None and wish.assigns:
         assignee_id = agent_id
@@ -80,8 +84,10 @@ async def retry(connection: Connection, workspace_id: WorkspaceId, id: int) -> s
         raise InboxError("message_not_retryable", "Only a reply that failed can be sent again.")
     conversation = await conversations.lock(connection, workspace_id, found.conversation_id)
     assert conversation is not None  # its messages go with it
-    again = await _queue(connection, workspace_id, conversation, reply_of(found.text, json.loads(found.content)))
+    said = reply_of(found.text, json.loads(found.content))
+    again = await queue(connection, workspace_id, conversation, said)
     await replies.queue_again(connection, workspace_id, id, again)
+    await wait_for_file(connection, workspace_id, conversation, id, said, again)
     await inbox_events.messages_updated(connection, [(workspace_id, id)])
     return await thread.show_message(connection, workspace_id, id)
 
@@ -98,15 +104,25 @@ async def add_note(
     return await thread.show_message(connection, workspace_id, added)
 
 
-async def _queue(
+async def queue(
     connection: Connection, workspace_id: WorkspaceId, conversation: Conversation, said: Reply
-) -> MessageId:
+) -> MessageId | None:
+    """None when its file must be uploaded first; what else could be wrong is found out all the same.
+
+    Raises InboxError, ContentError.
+    """
     window = reply_window(conversation.kind, conversation.last_inbound_at, conversation.now)
     if not is_allowed(conversation.kind, said, window):
         raise InboxError("reply_window_closed", _closed(window), {"allowed": [each.value for each in window.allowed]})
-    content, variables = compose(conversation.kind, said, window)
+    uploaded = None
+    media_id = None if said.attachment is None else said.attachment.media_id
+    if media_id is not None:
+        uploaded = await media.uploaded(connection, workspace_id, media_id, conversation.channel_id)
+    content, variables = compose(conversation.kind, said, window, uploaded)
     if problems := validate_content(conversation.kind, content, by_person=True):
         raise ContentError(problems)
+    if media_id is not None and uploaded is None:
+        return None
     return await direct.enqueue(
         connection,
         workspace_id=workspace_id,
@@ -116,6 +132,38 @@ async def _queue(
         content=content,
         variables=json.dumps(variables) if variables else None,
     )
+
+
+async def _with_file(connection: Connection, workspace_id: WorkspaceId, said: Reply) -> Reply:
+    """With the file's name and type, where one of ours is attached. Raises Missing."""
+    if said.attachment is None or said.attachment.media_id is None:
+        return said
+    found = await media.get_media(connection, workspace_id, said.attachment.media_id)
+    if found is None or found.state != "stored":
+        raise Missing("media_not_found", f"There is no file {said.attachment.media_id}; POST /api/media brings one.")
+    name = said.attachment.file_name or found.file_name
+    attachment = Attachment(AttachmentType.of(found.content_type), None, found.id, name)
+    return replace(said, attachment=attachment)
+
+
+async def wait_for_file(
+    connection: Connection,
+    workspace_id: WorkspaceId,
+    conversation: Conversation,
+    id: int,
+    said: Reply,
+    message_id: MessageId | None,
+) -> None:
+    """Has the file uploaded, where there is no message of the outbox yet because of it."""
+    if message_id is not None:
+        return
+    assert said.attachment is not None
+    media_id = said.attachment.media_id
+    assert media_id is not None
+    key = f"upload {media_id} {conversation.channel_id}"
+    job = NewJob(workspace_id, conversation.channel_id, "upload", json.dumps({"mediaId": media_id}), key)
+    await channel_jobs.add(connection, [job])
+    await replies.wait_for_upload(connection, workspace_id, id, conversation.channel_id, media_id)
 
 
 def _closed(window: ReplyWindow) -> str:

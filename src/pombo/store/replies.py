@@ -11,7 +11,7 @@ then, with the message locked: however often and in whatever order it is called,
 
 from typing import NamedTuple
 
-from pombo.domain.ids import AgentId, ConversationId, MessageId, WorkspaceId
+from pombo.domain.ids import AgentId, ChannelId, ConversationId, MessageId, WorkspaceId
 from pombo.store import inbox_events
 from pombo.store.conversations import Conversation
 from pombo.store.database import Connection
@@ -31,6 +31,16 @@ class OwnMessage(NamedTuple):
     content: str
     """JSON text."""
     state: str | None
+
+
+class Uploaded(NamedTuple):
+    """A reply that waited for its file: what Meta calls the file, or why it did not get there."""
+
+    workspace_id: WorkspaceId
+    id: int
+    file: str | None
+    error_code: int | None
+    error_title: str | None
 
 
 class Answer(NamedTuple):
@@ -72,6 +82,33 @@ WHERE workspace_id = $1 AND id = $2 FOR UPDATE
 _QUEUE_AGAIN = """
 UPDATE conversation_messages SET message_id = $3, state = 'queued', provider_id = NULL, error_code = NULL,
     error_title = NULL, version = version + 1
+WHERE workspace_id = $1 AND id = $2
+"""
+
+_TAKE_UPLOADED = """
+DELETE FROM waiting_replies w USING (
+    SELECT w.workspace_id, w.id, u.provider_id, j.error_code, j.error_title
+    FROM waiting_replies w
+    LEFT JOIN media_uploads u ON u.workspace_id = w.workspace_id AND u.media_id = w.media_id
+        AND u.channel_id = w.channel_id AND u.expires_at > clock_timestamp()
+    LEFT JOIN LATERAL (
+        SELECT error_code, coalesce(error_title, 'The file could not be uploaded') AS error_title FROM channel_jobs j
+        WHERE j.workspace_id = w.workspace_id AND j.dedupe_key = concat('upload ', w.media_id, ' ', w.channel_id)
+          AND j.state = 'failed'
+        ORDER BY j.failed_at DESC LIMIT 1
+    ) j ON NOT EXISTS (
+        SELECT FROM channel_jobs j
+        WHERE j.workspace_id = w.workspace_id AND j.dedupe_key = concat('upload ', w.media_id, ' ', w.channel_id)
+          AND j.state <> 'failed')
+    WHERE u.provider_id IS NOT NULL OR j.error_title IS NOT NULL
+    ORDER BY w.workspace_id, w.id LIMIT $1 FOR UPDATE OF w SKIP LOCKED
+) t
+WHERE w.workspace_id = t.workspace_id AND w.id = t.id
+RETURNING w.workspace_id, w.id, t.provider_id, t.error_code, t.error_title
+"""
+
+_FAIL = """
+UPDATE conversation_messages SET state = 'failed', error_code = $3, error_title = $4, version = version + 1
 WHERE workspace_id = $1 AND id = $2
 """
 
@@ -127,13 +164,36 @@ RETURNING m.workspace_id, m.id
 """
 
 
+async def wait_for_upload(
+    connection: Connection, workspace_id: WorkspaceId, id: int, channel_id: ChannelId, media_id: int
+) -> None:
+    """The reply is sent when its file is at Meta (`take_uploaded`)."""
+    await connection.execute(
+        "INSERT INTO waiting_replies (workspace_id, id, channel_id, media_id) VALUES ($1, $2, $3, $4)",
+        workspace_id,
+        id,
+        channel_id,
+        media_id,
+    )
+
+
+async def take_uploaded(connection: Connection, limit: int) -> list[Uploaded]:
+    """Replies whose file is at Meta, or will not get there; of all workspaces."""
+    return [Uploaded(*row) for row in await connection.fetch(_TAKE_UPLOADED, limit)]
+
+
+async def fail(connection: Connection, workspace_id: WorkspaceId, id: int, code: int | None, title: str) -> None:
+    """It cannot be sent, and has no message in the outbox."""
+    await connection.execute(_FAIL, workspace_id, id, code, title)
+
+
 async def add_reply(
     connection: Connection,
     workspace_id: WorkspaceId,
     conversation: Conversation,
     *,
     agent_id: AgentId | None,
-    message_id: MessageId,
+    message_id: MessageId | None,
     kind: str,
     text: str | None,
     content: str,
@@ -183,8 +243,8 @@ async def lock_message(connection: Connection, workspace_id: WorkspaceId, messag
     return None if row is None else OwnMessage(*row)
 
 
-async def queue_again(connection: Connection, workspace_id: WorkspaceId, id: int, message_id: MessageId) -> None:
-    """Sent once more, as another message of the outbox."""
+async def queue_again(connection: Connection, workspace_id: WorkspaceId, id: int, message_id: MessageId | None) -> None:
+    """Sent, or sent once more, as another message of the outbox; None while its file is on its way."""
     await connection.execute(_QUEUE_AGAIN, workspace_id, id, message_id)
 
 

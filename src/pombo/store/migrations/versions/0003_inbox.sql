@@ -285,6 +285,16 @@ $$;
 CREATE TRIGGER reply_in_doubt AFTER INSERT ON doubts
     FOR EACH ROW WHEN (NEW.run_id = 0) EXECUTE FUNCTION note_reply_in_doubt();
 
+-- Replies with a file that is still on its way to Meta; see pombo.inbox.uploads.
+CREATE TABLE waiting_replies (
+    workspace_id bigint NOT NULL,
+    -- Of the conversation's message.
+    id bigint NOT NULL,
+    channel_id bigint NOT NULL,
+    media_id bigint NOT NULL,
+    PRIMARY KEY (workspace_id, id)
+);
+
 -- --- inbox: search -----------------------------------------------------------------------------------------------------
 -- Letters without case and accents, as people type them into a search field.
 CREATE FUNCTION fold(value text) RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE
@@ -484,6 +494,8 @@ CREATE TABLE media_uploads (
     PRIMARY KEY (workspace_id, media_id, channel_id),
     FOREIGN KEY (workspace_id, media_id) REFERENCES media (workspace_id, id) ON DELETE CASCADE
 );
+
+CREATE TRIGGER upload_noted AFTER INSERT OR UPDATE ON media_uploads FOR EACH ROW EXECUTE FUNCTION ring_reply_change();
 
 -- The reading of a channel's past: the newest threads first, up to as many as are wanted. A cursor of Meta's does not
 -- live long; when it is refused, reading begins anew and passes quickly over what lies after `reached_at`.
