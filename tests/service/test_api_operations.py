@@ -1,11 +1,14 @@
 """Every operation of the OpenAPI document: seen to succeed as documented, and never failing whatever is asked."""
 
 import asyncio
+import hashlib
+import json
 import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,11 +24,12 @@ from pombo.api.app import create_app
 from pombo.api.services import Services
 from pombo.domain.ids import AgentId
 from pombo.settings import Settings
-from pombo.store import accounts, agents, contacts
+from pombo.store import accounts, agents, contacts, media, syncs
 from pombo.store.contacts import NewContact
 from pombo.store.database import Database
+from pombo.store.media_files import DirectoryFiles, MediaFiles
 from pombo.store.secrets import SecretBox
-from tests.accounts import Account, add_account, stage_run
+from tests.accounts import add_account, stage_run
 from tests.conversations import add_conversation
 
 # Of each operation, fitting the document and not; for a longer search set POMBO_API_EXAMPLES.
@@ -55,7 +59,7 @@ async def _no_batch(workspace_id: object, limit: int) -> _Batch:
     return _Batch()
 
 
-async def _populate(database: Database, box: SecretBox) -> tuple[Account, str, dict[str, int]]:
+async def _populate(database: Database, box: SecretBox, files: MediaFiles) -> tuple[str, dict[str, int]]:
     account = await add_account(database, box)
     workspace = account.workspace_id
     run_id = await stage_run(database, account, [(account.number, "+351912345678")])
@@ -86,6 +90,11 @@ async def _populate(database: Database, box: SecretBox) -> tuple[Account, str, d
             workspace,
             webhook,
         )
+        file = b"%PDF-1.4"
+        digest = hashlib.sha256(file).digest()
+        await files.put(workspace, digest, file)
+        medium = await media.add_stored(connection, workspace, digest, len(file), "application/pdf", "a.pdf")
+        sync = json.loads(await syncs.start(connection, workspace, account.page, 5))["id"]
     ids = {
         "campaignId": account.campaign_id,
         "runId": run_id,
@@ -96,19 +105,22 @@ async def _populate(database: Database, box: SecretBox) -> tuple[Account, str, d
         "replyId": canned,
         "agentId": agent,
         "webhook_id": webhook,
+        "conversation_id": conversation,
+        "media_id": medium,
+        "sync_id": sync,
     }
-    return account, key, ids
+    return key, ids
 
 
 @contextmanager
-def serving(url: str, box: SecretBox) -> Iterator[World]:
+def serving(url: str, box: SecretBox, files: MediaFiles) -> Iterator[World]:
     """The API over real HTTP, in a thread with a loop of its own: schemathesis asks as any other program would."""
     ready, stopped, told = threading.Event(), threading.Event(), {}
 
     async def serve() -> None:
         async with Database.open(url) as database:
-            _, key, ids = await _populate(database, box)
-            app = create_app(Services(database, Settings(_env_file=None), box, None, _no_batch))  # type: ignore[call-arg]
+            key, ids = await _populate(database, box, files)
+            app = create_app(Services(database, Settings(_env_file=None), box, None, _no_batch, files))  # type: ignore[call-arg]
             server = uvicorn.Server(uvicorn.Config(app, port=0, lifespan="off", log_level="error"))
             serving = asyncio.create_task(server.serve())
             while not server.started:
@@ -132,8 +144,8 @@ def serving(url: str, box: SecretBox) -> Iterator[World]:
 
 
 @pytest.fixture
-def world(url: str, box: SecretBox) -> Iterator[World]:
-    with serving(url, box) as running:
+def world(url: str, box: SecretBox, tmp_path: Path) -> Iterator[World]:
+    with serving(url, box, DirectoryFiles(tmp_path)) as running:
         yield running
 
 
@@ -167,6 +179,7 @@ GOOD: dict[str, Ask] = {
     "GET /api/conversations": {"query": {"assignee": "mine", "search": "ana", "status": "open"}},
     "GET /api/conversations/{conversationId}": {},
     "PATCH /api/conversations/{conversationId}": {"body": {"read": True}},
+    "POST /api/conversations/{conversation_id}/actions": {"body": {"action": "mark_seen"}},
     "POST /api/conversations/{conversationId}/notes": {"body": {"text": "Likes blue"}},
     "GET /api/labels": {},
     "POST /api/labels": {"body": {"name": "New", "colour": "#00ff00"}},
@@ -190,6 +203,13 @@ GOOD: dict[str, Ask] = {
     "GET /stats/circuit-breaker": {},
     "POST /stats/circuit-breaker/{channelId}/reset": {},
     "GET /metrics": {},
+    "POST /api/media": {"data": b"%PDF-1.7"},
+    "GET /api/media/{media_id}": {},
+    "POST /api/sync-conversations": {"body": {"threads": 5}},
+    "POST /api/sync-full-history": {"body": {"threads": None}},
+    "GET /api/sync": {},
+    "GET /api/sync/{sync_id}": {},
+    "POST /api/sync/{sync_id}/cancel": {},
     "GET /api/webhooks": {},
     "GET /api/webhooks/{webhook_id}": {},
     "POST /api/webhooks/{webhook_id}/replay": {},
@@ -209,8 +229,9 @@ def test_every_operation_is_seen_to_succeed_as_documented(world: World) -> None:
         operation, asked = known[name], ask(world.ids) if callable(ask) else ask
         parameters = {key: str(value) for key, value in world.ids.items() if f"{{{key}}}" in operation.path}
         more = {"body": asked["body"], "media_type": "application/json"} if "body" in asked else {}
+        sent = {"data": asked["data"]} if "data" in asked else {}
         case = operation.Case(path_parameters=parameters, query=asked.get("query", {}), **more)
-        answer: Response = case.call(base_url=world.base_url, headers=world.headers)
+        answer: Response = case.call(base_url=world.base_url, headers=world.headers, **sent)
         assert 200 <= answer.status_code < 300, f"{name}: {answer.status_code} {answer.text}"
         case.validate_response(answer, checks=[status_code_conformance, response_schema_conformance])
 
