@@ -301,7 +301,8 @@ CREATE FUNCTION fold(value text) RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SA
 RETURN lower(regexp_replace(normalize(value, NFKD), '[\u0300-\u036f]', '', 'g'));
 
 -- What an index of words cannot do is to be read from the newest down. So each message is also filed under the spans of
--- time that it lies in: of 2^12 s (68 min), and of 32, 32^2 and 32^3 times that. Words never begin with @.
+-- time that it lies in: of 2^12 s (68 min), 2^17 (36 h), 2^22 (49 days), and all of its workspace. Words never begin
+-- with @.
 CREATE FUNCTION span_term(workspace_id bigint, level integer, span bigint) RETURNS text
 LANGUAGE sql IMMUTABLE PARALLEL SAFE RETURN '@' || workspace_id || '/' || level || '/' || span;
 
@@ -310,7 +311,7 @@ LANGUAGE sql IMMUTABLE PARALLEL SAFE
 RETURN (
     SELECT to_tsvector('simple'::regconfig, fold(left(value, 20000))) || array_to_tsvector(ARRAY[
         span_term(workspace_id, 0, second >> 12), span_term(workspace_id, 1, second >> 17),
-        span_term(workspace_id, 2, second >> 22), span_term(workspace_id, 3, second >> 27)])
+        span_term(workspace_id, 2, second >> 22), span_term(workspace_id, 3, 0)])
     FROM (SELECT floor(extract(epoch FROM at AT TIME ZONE 'UTC'))::bigint AS second)
 );
 -- Without the list of pending entries, which every search would have to read through.
@@ -329,8 +330,9 @@ CREATE INDEX identities_by_beginning ON identities (workspace_id, identity text_
 -- These run with their owner's rights, because row-level security keeps conditions like @@ from every index; so they name
 -- the workspace themselves.
 
--- The newest messages with all the words, before a moment. It goes back through time by the widest span that ends where
--- it is; one with too many of them is taken in parts. A rare word costs a hundred short looks, a common one a few.
+-- The newest messages with all the words, before a moment. It goes back through time by spans of 36 hours, and of 49 days
+-- where one ends; one with too many of them is taken in parts. What three days hold next to nothing of is rare enough to
+-- be gathered whole.
 CREATE FUNCTION search_messages(words text, before timestamptz, before_id bigint, wanted integer)
 RETURNS TABLE (conversation_id bigint, message_id bigint, at timestamptz)
 LANGUAGE plpgsql STABLE SECURITY DEFINER
@@ -345,40 +347,52 @@ DECLARE
     span bigint := floor(extract(epoch FROM before AT TIME ZONE 'UTC'))::bigint >> 12;
     oldest constant bigint := extract(epoch FROM timestamp '2010-01-01')::bigint >> 12;
     level integer;
-    highest integer := 3;
+    highest integer := 2;
+    wide integer := 0;  -- how many of 36 h or more were looked at
     found integer := 0;
     hits record;
-    take integer;
 BEGIN
     IF workspace IS NULL OR numnode(query) = 0 THEN
         RETURN;
     END IF;
     WHILE found < wanted AND span >= oldest LOOP
-        level := 0;
-        WHILE level < highest AND (span + 1) % (1::bigint << 5 * (level + 1)) = 0 LOOP
-            level := level + 1;
-        END LOOP;
+        level := least(highest, 1);
+        IF wide = 2 AND found < 3 THEN
+            level := 3;
+        ELSIF highest = 2 AND (span + 1) % 1024 = 0 THEN
+            level := 2;
+        END IF;
         WITH hit AS MATERIALIZED (
             SELECT m.conversation_id, m.id, m.at FROM conversation_messages m
-            WHERE message_terms(m.workspace_id, m.at, m.text)
-                  @@ (query && quote_literal(span_term(workspace, level, span >> 5 * level))::tsquery)
+            WHERE message_terms(m.workspace_id, m.at, m.text) @@ (query && quote_literal(span_term(
+                      workspace, level, CASE WHEN level < 3 THEN span >> 5 * level ELSE 0 END))::tsquery)
               AND m.text <> ''
             LIMIT CASE WHEN level > 0 THEN crowd END
         ), newest AS (
-            SELECT * FROM hit h WHERE (h.at, h.id) < (before, before_id) ORDER BY h.at DESC, h.id DESC
-            LIMIT wanted - found
+            SELECT * FROM hit h
+            WHERE (h.at, h.id) < (before, before_id)
+              AND (level < 3 OR h.at < to_timestamp((span + 1) << 12))  -- what is newer was found already
+            ORDER BY h.at DESC, h.id DESC LIMIT wanted - found
         )
         SELECT (SELECT count(*) FROM hit) AS many, array_agg(n.conversation_id) AS conversations,
                array_agg(n.id) AS ids, array_agg(n.at) AS times
         INTO hits FROM newest n;
+        wide := wide + CASE WHEN level > 0 THEN 1 ELSE 0 END;
         IF level > 0 AND hits.many >= crowd THEN
-            highest := level - 1;
+            -- Of a whole workspace there is no next smaller part: the way back goes on.
+            highest := CASE WHEN level < 3 THEN level - 1 ELSE highest END;
             CONTINUE;
         END IF;
         RETURN QUERY SELECT * FROM unnest(hits.conversations, hits.ids, hits.times);
+        IF level = 3 THEN
+            RETURN;
+        END IF;
         found := found + coalesce(cardinality(hits.ids), 0);
         span := ((span >> 5 * level) << 5 * level) - 1;
-        highest := 3;
+        -- At the end of the parts of a crowded span, wider ones may be taken again.
+        IF highest < 2 AND (span + 1) % (1::bigint << 5 * (highest + 1)) = 0 THEN
+            highest := highest + 1;
+        END IF;
     END LOOP;
 END
 $$;
