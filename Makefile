@@ -28,7 +28,8 @@ demo: setup ## Start everything, send a campaign to 10,000 sandbox contacts (ONC
 test: setup ## Run all tests (about two minutes, nothing needs to be installed or running)
 	@$(BIN)/python -m pytest -n $(PYTEST_WORKERS) --dist loadfile
 
-chaos: setup ## Stop and start at 20 moments while sending (several minutes; POMBO_SEED chooses the moments)
+chaos: setup ## Kill, stop, cut off and disturb everything while sending (20 minutes; POMBO_SEED chooses the moments)
+	@POMBO_CHAOS=long $(BIN)/python -m pytest tests/chaos
 	@POMBO_STOPS=20 $(BIN)/python -m pytest tests/e2e/test_stop_and_start.py
 
 model: setup ## Live through 10,000 histories of the lease and send protocol (about ten minutes)

@@ -60,7 +60,7 @@ async def running_api(
     async with database.transaction() as connection:
         key = await accounts.create_api_key(connection, account.workspace_id, "tests")
     settings = Settings(_env_file=None, worker_secret=WORKER_SECRET, max_body_mb=max_body_mb, cron_batch_size=15)  # type: ignore[call-arg, arg-type]
-    app = create_app(Services(database, settings, box, webhooks, process_batch))
+    app = create_app(Services(database, settings, box, webhooks, process_batch=process_batch))
     async with httpx.AsyncClient(
         transport=httpx.ASGITransport(app, raise_app_exceptions=False),
         base_url="http://pombo.test",

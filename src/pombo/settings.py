@@ -45,6 +45,17 @@ class Settings(BaseSettings):
     host: str = Field("127.0.0.1", description="Address the API listens on.")
     port: int = Field(3100, ge=0, le=65535, description="Port of the API and of Meta's webhooks.")
     worker_secret: SecretStr | None = Field(None, description="Bearer secret of /api/queue/worker, for cron services.")
+    allowed_origins: str = Field(
+        "",
+        description="Origins whose pages may open the WebSocket besides this server's own, with commas between; "
+        "* allows all.",
+    )
+    max_sockets_per_workspace: int = Field(
+        2000, ge=1, description="Open WebSockets of one workspace at most, per API process."
+    )
+    event_retention_hours: float = Field(
+        24.0, gt=0, description="How long a browser may be away and still continue from its last event."
+    )
     max_body_mb: int = Field(256, ge=1, description="Largest request body of a campaign's recipients, in MB.")
 
     # Media
@@ -144,6 +155,10 @@ class Settings(BaseSettings):
             if grace_s <= shortest:
                 raise ValueError(f"must be above {shortest:g}, which is LEASE_S + 2 x ANSWER_TIMEOUT_S")
         return grace_s
+
+    @property
+    def origins(self) -> list[str]:
+        return [origin.strip() for origin in self.allowed_origins.split(",") if origin.strip()]
 
     @property
     def shortest_grace_s(self) -> float:

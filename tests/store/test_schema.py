@@ -13,9 +13,9 @@ from pombo.store.secrets import SecretBox
 from tests.delivery_log import House
 
 # Belong to no workspace and hold no customer's data.
-INFRASTRUCTURE = {"workspaces", "workers", "worker_stats", "intents", "schema_version"}
+INFRASTRUCTURE = {"workspaces", "workers", "worker_stats", "intents", "event_tail", "schema_version"}
 # Written by workers and by nobody else.
-READ_ONLY_TO_THE_API = {"workspaces", "workers", "worker_stats", "intents"}
+READ_ONLY_TO_THE_API = {"workspaces", "workers", "worker_stats", "intents", "event_tail"}
 
 # What columns must hold where any value of their type would break a CHECK.
 _VALUES = {

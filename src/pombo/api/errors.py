@@ -29,6 +29,7 @@ STATUS: dict[str, int] = {
     "campaign_not_found": 404,
     "channel_not_found": 404,
     "run_not_found": 404,
+    "suppression_not_found": 404,
     "webhook_not_found": 404,
     "conversation_not_found": 404,
     "message_not_found": 404,

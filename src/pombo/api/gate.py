@@ -14,7 +14,8 @@ from pombo.domain.ids import AgentId, WorkspaceId
 
 HEALTH = "/health"
 WORKER = "/api/queue/worker"
-_OPEN = frozenset({"/openapi.json"})
+# Descriptions of what is the same everywhere.
+_OPEN = frozenset({"/openapi.json", "/ws/schema.json"})
 
 
 @dataclass(frozen=True, slots=True)

@@ -83,7 +83,9 @@ class HistoryReader:
         if payload.get("passing"):
             await self._pass(connection, job.workspace_id, sync, page, payload.get("after"))
             return
-        read = page.count_until(sync.reached_at)
+        read = len(page.updated)
+        if payload.get("again") and sync.reached_at is not None:
+            read = page.count_before(sync.reached_at)
         messages = await self._keep(connection, Place(job.workspace_id, job.channel_id), page)
         moved = sync._replace(
             cursor=page.after, reached_at=_earlier(sync.reached_at, page.reached_at), threads=sync.threads + read
@@ -104,7 +106,7 @@ class HistoryReader:
             return
         moved = sync._replace(cursor=after if there else page.after)
         await syncs.advance(connection, workspace_id, moved, threads=0, messages=0)
-        await syncs.want_page(connection, workspace_id, moved, passing=not there)
+        await syncs.want_page(connection, workspace_id, moved, passing=not there, again=there)
 
     async def _keep(self, connection: Connection, place: Place, page: HistoryPage) -> int:
         """Returns how many messages were new."""

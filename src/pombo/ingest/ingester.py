@@ -65,7 +65,7 @@ class Ingester:
 
     async def run_once(self, limit: int = _BATCH) -> int:
         """Takes a batch and applies it; returns how many webhooks it took. Raises DatabaseUnavailable."""
-        async with self._database.transaction() as queue:
+        async with self._database.transaction(bounded=False) as queue:
             taken = await webhooks.take(queue, limit, _BATCH_BYTES)
             if not taken:
                 return 0

@@ -23,9 +23,9 @@ class HistoryPage(NamedTuple):
         """Of the thread that was silent for longest."""
         return min(filter(None, self.updated), default=None)
 
-    def count_until(self, at: datetime | None) -> int:
-        """How many of the threads were last written in by then."""
-        return sum(at is None or updated is None or updated <= at for updated in self.updated)
+    def count_before(self, at: datetime) -> int:
+        """How many of the threads were last written in before that."""
+        return sum(updated is None or updated < at for updated in self.updated)
 
 
 def read_page(page_id: str, said: dict[str, Any]) -> HistoryPage:

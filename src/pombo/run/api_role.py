@@ -8,7 +8,9 @@ import uvicorn
 
 from pombo.api.app import create_app
 from pombo.api.services import Services
+from pombo.api.sockets import MOST_FRAME_BYTES
 from pombo.api.webhooks import WebhookReceiver
+from pombo.realtime.service import RealTime, RealTimeOptions
 from pombo.run.cron import one_batch
 from pombo.run.lifecycle import database_when_there, spare_the_collector, stop_on_signals, stop_with_supervisor
 from pombo.run.media import media_files
@@ -35,14 +37,19 @@ async def run_api(settings: Settings, place: Place) -> None:
 async def _serve(settings: Settings, place: Place, database: Database, stop: asyncio.Event) -> None:
     listener = listen("API", "PORT", settings.host, settings.port, _BACKLOG)
     receiver = WebhookReceiver(database, place.box)
-    batch = partial(one_batch, settings, place, database)
-    app = create_app(Services(database, settings, place.box, receiver, batch, media_files(settings)))
+    realtime = RealTime(database, RealTimeOptions(sockets_per_workspace=settings.max_sockets_per_workspace))
+    process_batch = partial(one_batch, settings, place, database)
+    files = media_files(settings)
+    app = create_app(Services(database, settings, place.box, receiver, realtime, process_batch, files))
     server = _Server(
         uvicorn.Config(
             app,
             loop="uvloop",
             http="httptools",
             ws="websockets-sansio",
+            ws_max_size=MOST_FRAME_BYTES,
+            # Compressing each frame for each browser would cost more than all the rest.
+            ws_per_message_deflate=False,
             lifespan="off",
             access_log=False,
             log_level="warning",
@@ -52,6 +59,8 @@ async def _serve(settings: Settings, place: Place, database: Database, stop: asy
     )
     spare_the_collector()
     watching = asyncio.create_task(stop_with_supervisor(stop))
+    served = asyncio.Event()
+    telling = asyncio.create_task(realtime.run(served))
     serving = asyncio.create_task(server.serve(sockets=[listener]))
     stopped = asyncio.create_task(stop.wait())
     try:
@@ -62,6 +71,8 @@ async def _serve(settings: Settings, place: Place, database: Database, stop: asy
         stopped.cancel()
         watching.cancel()
         await receiver.close()
+        served.set()
+        await telling
         log.info("api_stopped")
 
 

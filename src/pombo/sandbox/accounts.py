@@ -75,6 +75,8 @@ class ChannelSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
     """Messenger may leave `mids` out of a delivery and give the watermark only."""
     conversation_calls_per_second: Rate | None = 2.0
     """Calls to a Page's conversations, threads and messages."""
+    most_messages_a_call: Annotated[int, msgspec.Meta(ge=1)] | None = None
+    """A page of conversations with more than that is refused as too much data."""
     cursor_life_s: Annotated[float, msgspec.Meta(gt=0)] = 3600.0
     """How long a cursor of the list of conversations works: Meta asks not to store them."""
     customers: Habits | None = None

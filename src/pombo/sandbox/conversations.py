@@ -36,6 +36,7 @@ def list_threads(world: World, channel: Channel, query: dict[str, str]) -> Reply
     size = _limit(query.get("limit"))
     wanted = parse_fields(query["fields"]) if query.get("fields") else _DEFAULT_THREAD
     page = threads[:size]
+    _check_amount(channel, page, wanted)
     answer: dict[str, Any] = {"data": [_thread(world, channel, thread, wanted) for thread in page]}
     if page:
         cursors = {"before": _cursor(page[0], now), "after": _cursor(page[-1], now)}
@@ -71,6 +72,15 @@ def _count_call(world: World, channel: Channel) -> float:
     if not channel.conversation_calls.take(now):
         raise MetaError("messenger", 613)
     return now
+
+
+def _check_amount(channel: Channel, page: list[Thread], wanted: Tree) -> None:
+    most = channel.settings.most_messages_a_call
+    if most is not None and "messages" in wanted:
+        size = _limit(wanted["messages"].arguments.get("limit"))
+        if sum(min(size, len(thread.messages)) for thread in page) > most:
+            message = "Please reduce the amount of data you're asking for, then retry your request"
+            raise MetaError("messenger", 1, message=message, status=500)
 
 
 def _position(thread: Thread) -> tuple[float, str]:

@@ -284,6 +284,8 @@ class Sender:
     def _give_up(self, batch: list[Outgoing], worker_id: int, intent_id: int) -> None:
         """The statement may have committed, or may yet: undone at once, and once more when it can no longer."""
         self._let_go(batch, settled=False)
+        for stream in {message.stream for message in batch}:
+            stream.start_over()
         unsure = (worker_id, intent_id)
         self._writer.revoke(*unsure)
         self._unsure.append((self._clock() + UNSURE_S, unsure))

@@ -2,6 +2,7 @@
 
 import hashlib
 import secrets
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pombo.domain.ids import AgentId, AppId, WorkspaceId
@@ -76,6 +77,16 @@ async def find_api_key(
         _hash(key),
     )
     return None if row is None else (row["id"], row["agent_id"])
+
+
+async def valid_keys(connection: Connection, keys: Sequence[tuple[WorkspaceId, int]]) -> set[tuple[WorkspaceId, int]]:
+    """Those of these (workspace, key id) that are not revoked."""
+    rows = await connection.fetch(
+        """SELECT workspace_id, id FROM api_keys
+           WHERE (workspace_id, id) IN (SELECT * FROM unnest($1::bigint[], $2::bigint[])) AND revoked_at IS NULL""",
+        *map(list, zip(*keys, strict=True)),
+    )
+    return {(row["workspace_id"], row["id"]) for row in rows}
 
 
 def _hash(key: str) -> bytes:

@@ -70,19 +70,30 @@ async def start(connection: Connection, workspace_id: int, channel_id: int, want
     return shown
 
 
-async def want_page(connection: Connection, workspace_id: int, sync: Sync, *, passing: bool = False) -> None:
-    """The job for the page after the sync's cursor; `passing` over threads that were read before."""
+async def want_page(
+    connection: Connection, workspace_id: int, sync: Sync, *, passing: bool = False, again: bool = False
+) -> None:
+    """The job for the page after the sync's cursor: `passing` over threads that were read before, or `again` with some
+    that were."""
     payload: str = await connection.fetchval(
         """SELECT jsonb_strip_nulls(jsonb_build_object('syncId', $1::bigint, 'after', $2::text, 'limit', $3::integer,
-                                                       'passing', $4::boolean))::text""",
+                                                       'passing', $4::boolean, 'again', $5::boolean))::text""",
         sync.id,
         sync.cursor,
-        PASSING_SIZE if passing else max(1, min(sync.page_size, sync.wanted - sync.threads)),
+        _size(sync, passing=passing, again=again),
         passing,
+        again,
     )
     await channel_jobs.add(
         connection, [NewJob(workspace_id, sync.channel_id, "conversations", payload, f"sync {sync.id}")]
     )
+
+
+def _size(sync: Sync, *, passing: bool, again: bool) -> int:
+    if passing or again:
+        # A page of the same size, or its end would be another one.
+        return PASSING_SIZE
+    return max(1, min(sync.page_size, sync.wanted - sync.threads))
 
 
 async def lock(connection: Connection, workspace_id: int, sync_id: int) -> Sync | None:

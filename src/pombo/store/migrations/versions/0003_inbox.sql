@@ -174,6 +174,22 @@ CREATE TABLE events (
     at timestamptz NOT NULL DEFAULT clock_timestamp(),
     PRIMARY KEY (workspace_id, id)
 );
+-- Every row is written twice, and soon deleted: its dead versions and their index entries go before scans feel them.
+ALTER TABLE events SET (autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_threshold = 5000,
+    autovacuum_vacuum_insert_scale_factor = 0.05);
+-- The last position given, of all workspaces: one row. Whoever numbers holds its lock, so positions are committed in order.
+CREATE TABLE event_tail (
+    id boolean PRIMARY KEY DEFAULT true CHECK (id),
+    position bigint NOT NULL
+);
+INSERT INTO event_tail (position) VALUES (0);
+GRANT SELECT, UPDATE ON event_tail TO pombo_worker;
+GRANT SELECT ON event_tail TO pombo_app;
+-- Up to here a workspace's events may be deleted: an older cursor cannot be continued from.
+CREATE TABLE event_horizons (
+    workspace_id bigint PRIMARY KEY,
+    position bigint NOT NULL
+);
 CREATE INDEX events_unnumbered ON events (workspace_id, id) WHERE position IS NULL;
 CREATE INDEX events_by_position ON events (workspace_id, position) WHERE position IS NOT NULL;
 
