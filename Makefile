@@ -6,10 +6,11 @@ STAMP := $(VENV)/.installed
 PYTEST_WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test chaos lint types contracts check format bench lock clean
+.PHONY: help setup demo test chaos model lint types contracts check format bench bench-setup bench-rivals \
+	bench-reading bench-report lock clean
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(STAMP) ## Install Pombo and its tools into .venv/ (then .venv/bin/pombo is the command)
 
@@ -27,8 +28,12 @@ demo: setup ## Start everything, send a campaign to 10,000 sandbox contacts (ONC
 test: setup ## Run all tests (about two minutes, nothing needs to be installed or running)
 	@$(BIN)/python -m pytest -n $(PYTEST_WORKERS) --dist loadfile
 
-chaos: setup ## Stop and start at 20 moments while sending (several minutes; POMBO_SEED chooses the moments)
+chaos: setup ## Kill, stop, cut off and disturb everything while sending (20 minutes; POMBO_SEED chooses the moments)
+	@POMBO_CHAOS=long $(BIN)/python -m pytest tests/chaos
 	@POMBO_STOPS=20 $(BIN)/python -m pytest tests/e2e/test_stop_and_start.py
+
+model: setup ## Live through 10,000 histories of the lease and send protocol (about ten minutes)
+	@POMBO_MODEL_RUNS=10000 $(BIN)/python -m pytest -n $(PYTEST_WORKERS) tests/unit/test_protocol_model.py
 
 lint: setup ## Check style
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
@@ -44,8 +49,23 @@ check: lint types contracts test ## Everything that .ci/run checks
 format: setup ## Format the code
 	@$(BIN)/ruff check --fix . && $(BIN)/ruff format .
 
-bench: setup ## Measure messages/s and CPU per message against the ceiling (about 3 minutes; needs wrk and nginx)
-	@$(BIN)/python -m bench
+bench: setup ## Measure Pombo: rate against the ceiling, many channels, replies, reading ahead (some 7 minutes)
+	@$(BIN)/python -m bench sending
+	@$(BIN)/python -m bench steady
+	@$(BIN)/python -m bench reply
+	@$(BIN)/python -m bench reading
+
+bench-setup: setup ## Install what the bench needs: nginx, wrk, redis-server (as root), the rivals from npm and pip
+	@$(BIN)/python -m bench setup
+
+bench-rivals: setup ## Measure Pombo and four rivals in turn on the same work (some 40 minutes)
+	@$(BIN)/python -m bench rivals
+
+bench-reading: setup ## Measure reading ahead up to 10,000,000 waiting rows, and under a snapshot of ten minutes (20 minutes)
+	@$(BIN)/python -m bench reading --rows 10000 100000 1000000 10000000 --snapshot-s 600
+
+bench-report: setup ## Put the last results into docs/benchmarks.md
+	@$(BIN)/python -m bench report
 
 lock: setup ## Resolve constraints.txt anew from pyproject.toml
 	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \

@@ -1,6 +1,7 @@
-"""CPU seconds of processes and their descendants, from /proc."""
+"""CPU seconds and memory of processes and their descendants, from /proc."""
 
 import os
+import re
 from pathlib import Path
 
 _TICK = os.sysconf("SC_CLK_TCK")
@@ -16,6 +17,18 @@ def cpu_seconds(pids: set[int]) -> float:
             continue
         total += sum(map(int, fields[11:15])) / _TICK
     return total
+
+
+def peak_rss_mb(pids: set[int]) -> float:
+    """The largest resident size that each of these processes had so far, added up."""
+    total = 0
+    for pid in pids:
+        try:
+            found = re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
+        except OSError:
+            continue
+        total += int(found.group(1)) if found else 0
+    return total / 1024
 
 
 def family(pid: int) -> set[int]:

@@ -1,138 +1,90 @@
-"""One measurement: a real worker process sends messages that wait in the outbox, everything on."""
+"""`sending`: the whole sender against a constant answer, as a ratio of what `wrk` gets from it.
 
-import asyncio
-import os
-import subprocess
-import sys
+Each case: a fresh database, the messages in the outbox, one `pombo worker` process, everything on (rendering, leases,
+pacing, intents, delivery log, counters). The ceiling is measured right before and right after each case.
+"""
+
+import argparse
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
-import asyncpg
+import uvloop
 
-from bench.processes import cpu_seconds, family
+from bench import answer, ceiling, pombo_processes, setup
+from bench.place import ANSWER_PORT, Place, open_place, settle_down, until
+from bench.processes import cpu_seconds
+from bench.results import machine
+from bench.seeding import open_stream, seed
+from bench.wire import WIRES, Wire
 from pombo.domain.channels import ChannelKind
-from pombo.store import accounts, channels
 from pombo.store.database import Database
-from pombo.store.secrets import SecretBox
-
-SECRET_KEY = "a key of the bench, of 32 or more characters"
-# Above any rate that this machine reaches, so that the pacer counts but never waits.
-RATE = 1_000_000.0
-_TIMEOUT_S = 180.0
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
+    latency_s: float
     channels: int
     messages: int
     seconds: float
     worker_cpu_s: float
     database_cpu_s: float
 
-    @property
-    def rate(self) -> float:
-        return self.messages / self.seconds
 
-    def per_1000_ms(self, cpu_s: float) -> float:
-        return cpu_s * 1e6 / self.messages
-
-
-async def measure(url: str, postmaster: int, server_url: str, count: int, messages: int, variables: bool) -> Result:
-    """Sends `messages` over `count` channels; the clock runs from the bell to the last outcome saved."""
-    async with Database.open(url, "pombo bench") as database:
-        run_id = await _prepare(database, count, messages, variables)
-        connection = await asyncpg.connect(url, server_settings={"search_path": "pombo,public"})
-        for statement in ("VACUUM ANALYZE", "CHECKPOINT"):
-            await connection.execute(statement)
-        worker = _start_worker(url, server_url)
-        try:
-            await _until(connection, f"SELECT count(*) = {count} FROM channel_leases WHERE worker_id IS NOT NULL")
-            mine = family(os.getpid()) - family(worker.pid)
-            before = cpu_seconds(family(worker.pid)), cpu_seconds(family(postmaster) - mine)
-            began = time.perf_counter()
-            await connection.execute(
-                "INSERT INTO streams (workspace_id, channel_id, run_id) SELECT workspace_id, id, $1 FROM channels",
-                run_id,
-            )
-            await connection.execute("SELECT pg_notify('pombo_due', '')")
-            await _until(connection, "SELECT NOT EXISTS (SELECT FROM outbox)")
-            seconds = time.perf_counter() - began
-            after = cpu_seconds(family(worker.pid)), cpu_seconds(family(postmaster) - mine)
-        finally:
-            worker.terminate()
-            worker.wait()
-        accepted = await connection.fetchval("SELECT count(*) FROM deliveries WHERE state = 2")
-        await connection.close()
-        assert accepted == messages, f"{accepted} of {messages} were accepted"
-    return Result(count, messages, seconds, after[0] - before[0], after[1] - before[1])
+def add_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--messages", type=int, default=100_000)
+    parser.add_argument("--channels", type=int, nargs="+", default=[1, 20, 500])
+    parser.add_argument("--latency-ms", type=float, nargs="+", default=[0, 80], help="of the answers")
+    parser.add_argument("--kind", choices=list(ChannelKind), default=ChannelKind.MESSENGER, type=ChannelKind)
+    parser.add_argument("--variables", action="store_true", help="personalise each message")
 
 
-async def _prepare(database: Database, count: int, messages: int, variables: bool) -> int:
-    box = SecretBox(SECRET_KEY)
-    text = "Hello {{ first_name }}, your order is on its way." if variables else "Hello, your order is on its way."
-    async with database.transaction() as connection:
-        workspace_id = await accounts.ensure_workspace(connection, "bench")
-        app = await accounts.ensure_app(connection, box, workspace_id, "bench", "bench-app-secret", None)
-        channel_ids = [
-            await channels.save_channel(
-                connection,
-                box,
-                workspace_id=workspace_id,
-                kind=ChannelKind.MESSENGER,
-                external_id=str(1_000_000 + number),
-                name=f"Page {number}",
-                app_id=app.id,
-                token="token-of-a-realistic-length-" * 7,
-                rate_per_second=RATE,
-            )
-            for number in range(count)
+def main(options: argparse.Namespace) -> dict[str, Any]:
+    setup.ensure_programs("nginx", "wrk")
+    print(f"{'latency':>8} {'channels':>8} {'messages/s':>11} {'ceiling':>9} {'ratio':>6} {'CPU ms per 1,000':>30}")
+    with open_place() as place:
+        results = [
+            _case(place, WIRES[options.kind], latency_ms / 1000, count, options)
+            for latency_ms in options.latency_ms
+            for count in options.channels
         ]
-        campaign_id = await connection.fetchval(
-            "INSERT INTO campaigns (workspace_id, name, channel_ids) VALUES ($1, 'bench', $2) RETURNING id",
-            workspace_id,
-            channel_ids,
-        )
-        run_id: int = await connection.fetchval(
-            """INSERT INTO runs (workspace_id, campaign_id, state, source, content, channel_ids, expanded)
-               VALUES ($1, $2, 'processing', 'staged', jsonb_build_object('type', 'text', 'text', $3::text), $4, true)
-               RETURNING id""",
-            workspace_id,
-            campaign_id,
-            text,
-            channel_ids,
-        )
-        await connection.execute("INSERT INTO run_totals (workspace_id, run_id) VALUES ($1, $2)", workspace_id, run_id)
-        await connection.execute(
-            """INSERT INTO outbox (workspace_id, id, channel_id, run_id, due_at, recipient, variables)
-               SELECT $1, nextval('message_ids'), ($3::bigint[])[1 + n % cardinality($3::bigint[])], $2, now(),
-                      (1000000000000000 + n)::text,
-                      CASE WHEN $5 THEN jsonb_build_object('first_name', 'Name ' || n) END
-               FROM generate_series(1, $4::bigint) n""",
-            workspace_id,
-            run_id,
-            channel_ids,
-            messages,
-            variables,
-        )
-        await connection.execute(
-            "INSERT INTO run_deltas (workspace_id, run_id, total) VALUES ($1, $2, $3)", workspace_id, run_id, messages
-        )
-    return run_id
+    return {"machine": machine(), "kind": options.kind, "results": results}
 
 
-def _start_worker(url: str, server_url: str) -> subprocess.Popen[bytes]:
-    environment = {
-        **os.environ,
-        "DATABASE_URL": url,
-        "POMBO_SECRET_KEY": SECRET_KEY,
-        "GRAPH_API_URL": server_url,
-        "LOG_BATCH_SIZE": "500",
-        "LOG_LEVEL": "error",
-    }
-    return subprocess.Popen([sys.executable, "-m", "pombo", "worker"], env=environment)
+def _case(place: Place, wire: Wire, latency_s: float, count: int, options: argparse.Namespace) -> dict[str, Any]:
+    url = place.pombo_database()
+    with answer.answering(place.directory, ANSWER_PORT, wire, latency_s) as server_url:
+        before = ceiling.requests_per_second(place.directory, server_url, wire)
+        result = uvloop.run(_measure(place, url, server_url, wire, latency_s, count, options))
+        after = ceiling.requests_per_second(place.directory, server_url, wire)
+    top, rate = (before + after) / 2, result.messages / result.seconds
+    worker, database = (cpu * 1e6 / result.messages for cpu in (result.worker_cpu_s, result.database_cpu_s))
+    print(
+        f"{latency_s * 1000:>5.0f} ms {count:>8} {rate:>11,.0f} {top:>9,.0f} {rate / top:>6.2f} "
+        f"worker {worker:>5.1f} + database {database:>5.1f}",
+        flush=True,
+    )
+    return {**asdict(result), "rate": rate, "ceilings": [before, after]}
 
 
-async def _until(connection: asyncpg.Connection, question: str) -> None:
-    async with asyncio.timeout(_TIMEOUT_S):
-        while not await connection.fetchval(question):
-            await asyncio.sleep(0.05)
+async def _measure(
+    place: Place, url: str, server_url: str, wire: Wire, latency_s: float, count: int, options: argparse.Namespace
+) -> Result:
+    """The clock runs from the bell to the last outcome saved."""
+    messages = options.messages
+    async with Database.open(url, "pombo bench") as database:
+        seeded = await seed(database, wire, count, messages, variables=options.variables)
+    await settle_down(url)
+    connection = await pombo_processes.connect(url)
+    async with pombo_processes.worker(url, server_url) as worker:
+        await pombo_processes.all_leased(connection)
+        before = cpu_seconds(worker.processes()), place.database_cpu_s()
+        began = time.perf_counter()
+        await open_stream(connection, seeded)
+        await until(connection, "SELECT NOT EXISTS (SELECT FROM outbox)")
+        seconds = time.perf_counter() - began
+        after = cpu_seconds(worker.processes()), place.database_cpu_s()
+    accepted = await connection.fetchval("SELECT count(*) FROM deliveries WHERE state = 2")
+    await connection.close()
+    assert accepted == messages, f"{accepted} of {messages} were accepted"
+    return Result(latency_s, count, messages, seconds, after[0] - before[0], after[1] - before[1])

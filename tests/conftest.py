@@ -43,7 +43,7 @@ def server() -> Iterator[embedded.EmbeddedServer]:
         embedded.start(Path(directory) / "postgres", _FAST) as running,
     ):
         url = database_url(running, _TEMPLATE)
-        asyncio.run(_execute(running.url, f"CREATE DATABASE {_TEMPLATE}"))
+        asyncio.run(execute(running.url, f"CREATE DATABASE {_TEMPLATE}"))
         schema.migrate(url)
         asyncio.run(partitions.create(url, days_ahead=2))
         yield running
@@ -53,7 +53,7 @@ def database_url(server: embedded.EmbeddedServer, name: str) -> str:
     return server.url.replace("/postgres?", f"/{name}?")
 
 
-async def _execute(url: str, statement: str) -> None:
+async def execute(url: str, statement: str) -> None:
     connection = await asyncpg.connect(url)
     try:
         await connection.execute(statement)
@@ -65,9 +65,9 @@ async def _execute(url: str, statement: str) -> None:
 async def url(server: embedded.EmbeddedServer) -> AsyncIterator[str]:
     """A database of the test's own, with the schema in it."""
     name = f"test_{os.getpid()}_{next(_numbers)}"
-    await _execute(server.url, f"CREATE DATABASE {name} TEMPLATE {_TEMPLATE} STRATEGY file_copy")
+    await execute(server.url, f"CREATE DATABASE {name} TEMPLATE {_TEMPLATE} STRATEGY file_copy")
     yield database_url(server, name)
-    await _execute(server.url, f"DROP DATABASE {name} WITH (FORCE)")
+    await execute(server.url, f"DROP DATABASE {name} WITH (FORCE)")
 
 
 @pytest.fixture

@@ -201,7 +201,10 @@ async def test_a_reply_overtakes_what_waits_for_a_connection() -> None:
         results = Results()
         transport.submit(REQUEST, results, "bulk")
         transport.submit(REQUEST.replace(b"{}", b"[]"), results, "reply", reserved=True)
+        assert transport.unwritten() == ["reply", "bulk"]
         await asyncio.gather(results.of("bulk"), results.of("reply"))
+
+        assert transport.unwritten() == []
 
     assert order[0].endswith(b"[]")
 

@@ -39,7 +39,7 @@ class Installation:
 
     def variables(self) -> dict[str, str]:
         """The environment of its commands."""
-        inherited = {k: v for k, v in os.environ.items() if k in ("PATH", "HOME", "LANG", "TMPDIR")}
+        inherited = {k: v for k, v in os.environ.items() if k in ("PATH", "HOME", "LANG", "TMPDIR", "PYTHONPATH")}
         return {
             **inherited,
             "POMBO_DATA_DIR": str(self.directory / "data"),

@@ -4,6 +4,7 @@ import json
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -155,3 +156,31 @@ def test_a_port_that_is_taken_is_said_in_a_sentence(pombo: Installation) -> None
     printed = Installation(pombo.directory, pombo.environment, pombo.port).run("api", status=1)
     assert str(pombo.port) in printed
     assert "Traceback" not in printed
+
+
+def test_a_run_is_paused_resumed_and_cancelled_and_everything_is_held_by_one_command(pombo: Installation) -> None:
+    add_page(pombo)
+
+    def command(*words: str) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(pombo.run(*words, "--json"))
+        return found
+
+    csv = "recipient\n" + "\n".join(str(25_000_000 + n) for n in range(3_000))
+    sent = json.loads(pombo.run("send", "--channel", "Shop", "--recipients", "-", "--text", "Hi", "--json", stdin=csv))
+    run = str(sent["runId"])
+    assert command("run", "pause", run, "--wait")["status"] == "paused"
+    assert command("panic", "--wait")["state"] == "halted"
+    assert "held: `pombo panic --release" in pombo.run("doctor", status=1, output="stdout")
+    assert command("run", "resume", run)["status"] in ("pending", "processing")
+    assert command("panic", "--release")["state"] == "released"
+
+    cancelled = command("run", "cancel", run, "--wait")
+    assert cancelled["status"] == "cancelled"
+    assert cancelled["accepted"] + cancelled["cancelled"] + cancelled["failed"] == cancelled["total"] == 3_000
+    assert cancelled["cancelled"] > 0
+    listed = json.loads(pombo.run("run", "list", "--json"))
+    assert [row["status"] for row in listed if row["runId"] == sent["runId"]] == ["cancelled"]
+    assert f"{run}  cancelled" in pombo.run("run", "list")
+
+    assert "too late to pause" in pombo.run("run", "pause", run, status=1)
+    assert "There is no run 999" in pombo.run("run", "cancel", "999", status=1)

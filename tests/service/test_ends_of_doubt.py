@@ -178,7 +178,7 @@ async def test_nothing_is_written_when_the_lease_has_run_out_by_this_machines_cl
 
 
 def run_out(worker: Worker) -> bool:
-    worker._identities[-1].may_write_until = 0.0
+    worker.registration.identity.may_write_until = 0.0
     return True
 
 
@@ -199,7 +199,7 @@ async def test_a_worker_holds_its_lock_takes_it_again_and_lets_it_go_at_its_end(
         )
         await admin.close()
         async with asyncio.timeout(20):
-            while await living(setting) != {worker.worker_id} or worker._identities[-1]._lock._ended.is_set():
+            while await living(setting) != {worker.worker_id} or worker.registration.identity._lock._ended.is_set():
                 await asyncio.sleep(0.02)
     assert await living(setting) == set()
 
@@ -218,7 +218,6 @@ async def test_a_worker_taken_for_dead_holds_its_former_lock_until_its_answers_a
             await leases.adopt_orphans(connection)
         rows = await setting.value("SELECT count(*) FROM doubts WHERE ended_at IS NULL")
         assert rows == 3
-        worker._last_heartbeat = 0.0
         await until_true(setting, f"SELECT count(*) > 0 FROM workers WHERE id > {heir}")
         if (await figures_of(setting, run)).get("accepted") != 3:
             assert former in await living(setting)

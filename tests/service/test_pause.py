@@ -1,6 +1,7 @@
 """Pausing, resuming, cancelling and the panic button, with whole workers sending to the sandbox meanwhile."""
 
 import asyncio
+import random
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
@@ -137,6 +138,8 @@ async def working(place: Place, workers: int = 1) -> AsyncIterator[list[Worker]]
 
 
 async def test_once_a_run_is_paused_not_one_more_is_sent_and_resuming_sends_the_rest(place: Place) -> None:
+    # Slow answers: all sockets are busy, and what was taken waits armed for the next that is free.
+    await place.sandbox.configure(latency_ms=250.0)
     run = await place.run(400)
     async with working(place):
         await place.until_sent(40)
@@ -144,6 +147,7 @@ async def test_once_a_run_is_paused_not_one_more_is_sent_and_resuming_sends_the_
         await place.until_state(run, "paused")
         sent = (await place.ledger())["accepted"]
         await place.until(place.nothing_in_flight)
+        await place.sandbox.configure(latency_ms=0.0)
         # Another run goes through the same channels meanwhile, from beginning to end.
         other = await place.run(40, first=20_000)
         await place.until_state(other, "completed")
@@ -320,3 +324,74 @@ async def test_the_panic_button_holds_everything_until_it_is_released(place: Pla
         assert before < 200
     assert (await place.ledger())["accepted"] == 720
     assert (await place.ledger())["duplicates"] == 0
+
+
+async def test_a_paused_run_that_waits_to_try_again_holds_up_no_other_run(place: Place) -> None:
+    await place.sandbox.add_faults({"kind": "error", "code": 131056, "http_status": 400, "rate": 1.0, "max_count": 1})
+    phone = await place.sandbox.add_phone(place.pages[0].app, messages_per_second=None)
+    channel = await add_channel(place.database, place.box, place.workspace, phone)
+    place = replace(place, pages=[phone], channels=[channel])
+    run = await place.run(1, first=14_155_550_000)
+    async with working(place):
+
+        async def waits() -> bool:
+            return await place.value("SELECT count(*) = 1 FROM outbox WHERE state = 'r' AND attempt = 1") is True
+
+        await place.until(waits)
+        await place.ask(run_control.pause_runs, run)
+        other = await place.run(1, first=14_155_550_000)
+        await place.until_state(other, "completed")
+        assert await place.state(run) == "paused"
+    assert await place.sent_to(run) == 0
+
+
+@pytest.mark.parametrize("seed", range(3))
+async def test_whatever_is_asked_in_whatever_order_nothing_is_lost_doubled_or_sent_while_paused(
+    place: Place, seed: int
+) -> None:
+    chance = random.Random(seed)
+    runs = [await place.run(150, first=10_000 + 1_000 * n) for n in range(3)]
+    paused: dict[int, int] = {}
+    """How many of a run had been sent when it was seen paused."""
+
+    async def look() -> None:
+        for run in runs:
+            if run.run_id in paused:
+                assert await place.sent_to(run) == paused[run.run_id]
+
+    async with working(place, workers=2):
+        for _ in range(25):
+            run = chance.choice(runs)
+            match chance.choice(["pause", "pause", "resume", "wait", "halt", "release"]):
+                case "pause":
+                    await place.ask(run_control.pause_runs, run)
+                case "resume":
+                    await look()
+                    paused.pop(run.run_id, None)
+                    await place.ask(run_control.resume_runs, run)
+                case "wait":
+                    await place.until_state(run, "paused", "processing", "completed")
+                    if await place.state(run) == "paused":
+                        await place.until(place.nothing_in_flight)
+                        paused.setdefault(run.run_id, await place.sent_to(run))
+                case "halt":
+                    async with place.database.tenant(place.workspace) as connection:
+                        await halts.halt(connection, place.workspace)
+                case "release":
+                    async with place.database.tenant(place.workspace) as connection:
+                        await halts.release(connection, place.workspace)
+            await look()
+        async with place.database.tenant(place.workspace) as connection:
+            await halts.release(connection, place.workspace)
+        await place.ask(run_control.cancel_runs, runs[0])
+        await place.ask(run_control.resume_runs, runs[1])
+        await place.ask(run_control.resume_runs, runs[2])
+        await place.until_state(runs[0], "cancelled", "completed")
+        await place.until_state(runs[1], "completed")
+        await place.until_state(runs[2], "completed")
+    ledger = await place.ledger()
+    first, second, third = [await place.figures(run) for run in runs]
+    assert first.get("accepted", 0) + first.get("cancelled", 0) == 150
+    assert second == third == {"total": 150, "accepted": 150}
+    assert ledger["accepted"] == 300 + first.get("accepted", 0)
+    assert ledger["duplicates"] == 0

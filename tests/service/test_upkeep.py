@@ -252,10 +252,12 @@ async def test_the_standing_duties_do_their_work_together(database: Database, co
         "partitions",
         "kept_receipts",
         "idempotency_keys",
+        "channel_jobs",
         "settled_doubts",
         "silent_streams",
         "webhook_errors",
         "dead_workers",
+        "old_signals",
     }
 
 

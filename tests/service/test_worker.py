@@ -11,9 +11,14 @@ from typing import Any
 import asyncpg
 import pytest
 
+from pombo.domain.classes import MessageClass
 from pombo.domain.ids import ChannelId, WorkspaceId
+from pombo.sending import reader
+from pombo.sending.breaker import BreakerState
+from pombo.sending.judge import PAIR_ATTEMPTS
 from pombo.sending.once import process_batch
 from pombo.sending.worker import Worker, WorkerOptions
+from pombo.store import workers_view
 from pombo.store.database import Database
 from pombo.store.errors import DatabaseUnavailable
 from pombo.store.secrets import SecretBox
@@ -185,16 +190,25 @@ async def test_too_fast_slows_the_channel_down_and_costs_no_message_an_attempt(s
 
 
 async def test_a_message_gets_so_many_attempts_and_then_fails(setting: Setting) -> None:
-    """131056, the pair limit, concerns one recipient: it is retried and counted."""
+    """131056, the pair limit, concerns one recipient: it is retried and counted, with more patience than others."""
     phone = await setting.sandbox.add_phone(await setting.sandbox.add_app(), messages_per_second=None)
     channel = await add_channel(setting.database, setting.box, setting.workspace, phone)
     run = await add_run(setting.database, setting.workspace, [(channel, "+14155550001"), (channel, "+14155550002")])
     await setting.fault(kind="error", code=131056, http_status=400, recipient="14155550001")
 
-    found = await settled(setting, run, 2, replace(setting.options, attempts=2))
+    async with working(setting.database, setting.box, replace(setting.options, attempts=2)) as worker:
+        for attempt in range(1, PAIR_ATTEMPTS):
+            waiting = f"SELECT count(*) FROM outbox WHERE state = 'r' AND attempt = {attempt} AND due_at > now()"
+            async with asyncio.timeout(20):
+                while not await setting.value(waiting):
+                    worker.saved.clear()
+                    await worker.saved.wait()
+            await setting.value("UPDATE outbox SET due_at = now()")
+            worker.ring()
+        found = await until(worker, setting.database, run, lambda f: "failed" in f)
 
     assert found == {"total": 2, "accepted": 1, "failed": 1}
-    assert await setting.value("SELECT attempt FROM deliveries WHERE state = 1") == 2
+    assert await setting.value("SELECT attempt FROM deliveries WHERE state = 1") == PAIR_ATTEMPTS
 
 
 async def test_a_dead_token_stops_the_channel_and_a_new_one_sends_what_waited(setting: Setting) -> None:
@@ -234,11 +248,25 @@ async def test_an_unreachable_server_costs_no_attempts(setting: Setting, unused_
                 await worker.saved.wait()
     assert await setting.value("SELECT count(*) FROM outbox WHERE state = 'r' AND attempt = uncounted") == 5
 
+    # Its next owner finds the breaker open, and goes on when somebody resets it.
     await setting.value("UPDATE outbox SET due_at = now()")
-    assert await settled(setting, run, 5) == {"total": 5, "accepted": 5}
+    async with working(setting.database, setting.box, setting.options) as worker:
+        async with asyncio.timeout(20):
+            while not worker.lanes:
+                await asyncio.sleep(0.01)  # taking the channels has no signal of its own
+        (lane,) = worker.lanes.values()
+        assert lane.breaker.state is BreakerState.OPEN
+        async with setting.database.borrow() as connection:
+            await workers_view.ask_breaker_reset(connection, setting.workspace, setting.channel)
+        worker.ring_leases()
+        assert await until(worker, setting.database, run, lambda f: f.get("accepted") == 5)
 
 
-async def test_the_database_going_away_while_sending_loses_and_doubles_nothing(setting: Setting) -> None:
+async def test_the_database_going_away_while_sending_loses_and_doubles_nothing(
+    setting: Setting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # What a broken statement had not changed is found by the next read from the beginning: let it come soon.
+    monkeypatch.setitem(reader.PASS_S, MessageClass.BULK, 0.5)
     await setting.sandbox.configure(latency_ms=20.0)
     run = await setting.run(600)
     async with working(setting.database, setting.box, setting.options) as worker:
@@ -266,7 +294,19 @@ async def test_no_window_shows_more_than_the_rate_and_one_burst(setting: Setting
     assert (await settled(setting, run, 150))["accepted"] == 150
     for window_ms in (100, 300, 1000):
         peak = await setting.sandbox.peak(setting.page, window_ms)
-        # Tokens are taken before the intent is stored, so what leaves late may meet the next burst.
+        # One more burst, for what the machine's own hiccups bring together between our write and Meta's clock.
+        assert peak["accepted"] <= 100 * window_ms / 1000 + 2 * 10 + 1
+
+
+async def test_a_change_of_owner_in_the_middle_shows_no_more_than_the_rate_either(setting: Setting) -> None:
+    await add_channel(setting.database, setting.box, setting.workspace, setting.page, rate=100.0)
+    run = await setting.run(200)
+    for accepted in (60, 120, 200):
+        async with working(setting.database, setting.box, setting.options) as worker:
+            await until(worker, setting.database, run, lambda f, least=accepted: f.get("accepted", 0) >= least)
+    for window_ms in (100, 300, 1000):
+        peak = await setting.sandbox.peak(setting.page, window_ms)
+        # One more burst, for what the machine's own hiccups bring together between our write and Meta's clock.
         assert peak["accepted"] <= 100 * window_ms / 1000 + 2 * 10 + 1
 
 

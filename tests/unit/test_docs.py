@@ -176,16 +176,16 @@ def test_every_field_a_worker_publishes_of_itself_is_documented() -> None:
 
 
 def test_every_target_is_in_the_contributors_table_and_targets_in_documents_exist() -> None:
-    targets = set(re.findall(r"^([a-z]+):.* ## ", MAKEFILE, re.MULTILINE))
+    targets = set(re.findall(r"^([a-z-]+):.* ## ", MAKEFILE, re.MULTILINE))
     listed = {
         target
         for row in table_rows((ROOT / "CONTRIBUTING.md").read_text(), "| target |")
-        for target in re.findall(r"`make (\w+)`", row[0])
+        for target in re.findall(r"`make ([\w-]+)`", row[0])
     }
     assert listed == targets
     for page in PAGES:
-        named = re.findall(r"`make (\w+)[^`]*`", page.read_text()) + re.findall(
-            r"^make (\w+)", fenced(page), re.MULTILINE
+        named = re.findall(r"`make ([\w-]+)[^`]*`", page.read_text()) + re.findall(
+            r"^make ([\w-]+)", fenced(page), re.MULTILINE
         )
         assert set(named) <= targets, relative(page)
 
@@ -218,7 +218,11 @@ def test_every_document_is_reached_from_the_readme() -> None:
 
 @pytest.mark.parametrize(
     "file",
-    [*PAGES, *(ROOT / name for name in (".env.example", "Makefile", "pyproject.toml", "constraints.txt", ".ci/run"))],
+    [
+        *PAGES,
+        *(ROOT / name for name in (".env.example", "Makefile", "pyproject.toml", "constraints.txt", ".ci/run")),
+        *(ROOT / "bench" / "rivals").glob("*/[!.]*.*"),
+    ],
     ids=relative,
 )
 def test_no_file_names_an_index_of_packages_or_a_directory_of_one_machine(file: Path) -> None:

@@ -1,4 +1,8 @@
+import heapq
 from typing import Any, cast
+
+from hypothesis import given
+from hypothesis import strategies as st
 
 from pombo.domain.channels import ChannelKind, ChannelState
 from pombo.domain.classes import MessageClass
@@ -76,6 +80,32 @@ def test_the_pacer_bounds_what_leaves_and_keeps_a_token_for_a_reply() -> None:
     fill(lane, 0, 2, first_id=1000, message_class=MessageClass.REPLY)
     assert runs(lane.take(100, 0.075)) == [0]
     assert lane.take(100, 0.075) == []
+
+
+@given(st.floats(1.0, 500.0), st.lists(st.tuples(st.floats(0, 0.5), st.floats(0, 3)), max_size=40))
+def test_whatever_holds_messages_up_on_their_way_no_window_shows_more_than_the_rate_and_one_burst(
+    rate: float, steps: list[tuple[float, float]]
+) -> None:
+    """Each step: a pause, then what is taken then leaves after a delay of its own, unless the gate makes it wait."""
+    lane = make_lane(rate=rate)
+    fill(lane, 1, 4000)
+    now, leaving = 0.0, []
+    for pause, delay in steps:
+        now += pause
+        leaving += [(now + delay, message) for message in lane.take(500, now)]
+    left: list[float] = []
+    heap = [(at, message.id, message) for at, message in leaving]
+    heapq.heapify(heap)
+    while heap:
+        at, number, message = heapq.heappop(heap)
+        if wait := lane.pass_gate(message, at):
+            # As a timer does, a little late rather than early.
+            heapq.heappush(heap, (at + wait + 1e-6, number, message))
+        else:
+            left.append(at)
+    for first in range(len(left)):
+        for last in range(first, len(left)):
+            assert last - first + 1 <= rate * (left[last] - left[first]) + lane.gate.burst + 1e-3
 
 
 def test_an_open_breaker_lets_one_probe_through_and_takes_one_token_for_it() -> None:

@@ -10,26 +10,26 @@ M, W = ChannelKind.MESSENGER, ChannelKind.WHATSAPP
 RATE_LIMIT, AUTH, PERMANENT = ErrorClass.RATE_LIMIT, ErrorClass.AUTH, ErrorClass.PERMANENT
 TRANSIENT, AMBIGUOUS, POLICY = ErrorClass.TRANSIENT, ErrorClass.AMBIGUOUS, ErrorClass.POLICY
 MESSAGE, RECIPIENT, TEMPLATE = ErrorScope.MESSAGE, ErrorScope.RECIPIENT, ErrorScope.TEMPLATE
-CHANNEL, ACCOUNT = ErrorScope.CHANNEL, ErrorScope.ACCOUNT
+CHANNEL, ACCOUNT, APP = ErrorScope.CHANNEL, ErrorScope.ACCOUNT, ErrorScope.APP
 
 Expected = tuple[ChannelKind, int, int | None, ErrorClass, ErrorScope]
 
 # As Meta documents them, written down apart from the table.
 PROVEN: list[Expected] = [
-    *((M, code, None, RATE_LIMIT, ACCOUNT) for code in (4, 17, 341, 80008)),
-    (M, 4, 2018022, RATE_LIMIT, ACCOUNT),
+    *((M, code, None, RATE_LIMIT, APP) for code in (4, 17, 341, 80008)),
+    (M, 4, 2018022, RATE_LIMIT, APP),
     *((M, code, None, RATE_LIMIT, CHANNEL) for code in (32, 613, 80001, 80002, 80006)),
     (M, 613, 2534040, RATE_LIMIT, CHANNEL),
     (M, 613, 1996, RATE_LIMIT, CHANNEL),
-    (M, 9, 2018352, RATE_LIMIT, RECIPIENT),
+    (M, 9, 2018352, PERMANENT, RECIPIENT),
     (M, 4, 2018354, PERMANENT, RECIPIENT),
     (M, 613, 1893016, PERMANENT, RECIPIENT),
     *((M, 190, subcode, AUTH, CHANNEL) for subcode in (None, 458, 459, 460, 463, 464, 467, 492, 12345)),
     (M, 102, None, AUTH, CHANNEL),
-    (M, 3, None, AUTH, ACCOUNT),
+    (M, 3, None, AUTH, APP),
     (M, 10, None, AUTH, CHANNEL),
     (M, 10, 1404170, AUTH, CHANNEL),
-    *((M, 200, subcode, AUTH, ACCOUNT) for subcode in (None, 2018028, 2018027)),
+    *((M, 200, subcode, AUTH, APP) for subcode in (None, 2018028, 2018027)),
     (M, 200, 2534041, AUTH, CHANNEL),
     *((M, code, None, AUTH, CHANNEL) for code in (201, 230, 299)),
     (M, 100, 33, AUTH, CHANNEL),
@@ -48,12 +48,13 @@ PROVEN: list[Expected] = [
     *((M, 100, subcode, PERMANENT, MESSAGE) for subcode in (2018164, 2018294, 2018320, 2018328, 2018180)),
     (M, 506, None, PERMANENT, MESSAGE),
     (W, 0, None, AUTH, CHANNEL),
-    (W, 3, None, AUTH, ACCOUNT),
+    (W, 3, None, AUTH, APP),
     (W, 100, 33, AUTH, CHANNEL),
     *((W, code, None, AUTH, CHANNEL) for code in (10, 33, 190, 200, 299, 131005, 131045)),
     (W, 131031, None, AUTH, ACCOUNT),
     *((W, code, None, AUTH, CHANNEL) for code in (133000, 133005, 133006, 133008, 133009, 133010, 133015)),
-    *((W, code, None, RATE_LIMIT, ACCOUNT) for code in (4, 80007, 80008)),
+    (W, 4, None, RATE_LIMIT, APP),
+    *((W, code, None, RATE_LIMIT, ACCOUNT) for code in (80007, 80008)),
     *((W, code, None, RATE_LIMIT, CHANNEL) for code in (130429, 133016, 131208)),
     (W, 130429, 2494055, RATE_LIMIT, CHANNEL),
     (W, 131056, None, RATE_LIMIT, RECIPIENT),
@@ -137,8 +138,19 @@ def test_words_and_next_steps_are_sentences() -> None:
         assert rule.next_step.endswith("."), rule
 
 
-def test_only_the_pair_limit_has_a_back_off_of_its_own() -> None:
-    assert [(rule.code, rule.backoff_base) for rule in all_rules() if rule.backoff_base] == [(131056, 4)]
+def test_waits_that_meta_prescribes() -> None:
+    assert {rule.code: rule.backoff for rule in all_rules() if rule.backoff} == {131056: (1, 4), 134101: (200, 2)}
+
+
+def test_what_says_that_a_person_has_opted_out() -> None:
+    assert {(rule.kind, rule.code, rule.subcode) for rule in all_rules() if rule.opt_out} == {
+        (M, 10, 1893015),
+        (W, 131050, None),
+    }
+
+
+def test_only_whatsapp_has_accounts_above_its_channels_and_only_it_has_templates_that_can_be_paused() -> None:
+    assert {rule.scope for rule in all_rules() if rule.kind is M} == {MESSAGE, RECIPIENT, CHANNEL, APP}
 
 
 def test_an_error_is_given_with_its_reading() -> None:

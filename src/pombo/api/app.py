@@ -12,11 +12,17 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from pombo.access.keys import ApiKeys
 from pombo.api import (
+    agents,
     campaigns,
+    canned_replies,
     channels,
+    contact_actions,
+    conversations,
     doubts,
     error_map,
     health,
+    labels,
+    media,
     messages,
     metrics,
     panic,
@@ -26,6 +32,10 @@ from pombo.api import (
     sends,
     socket_schema,
     stats,
+    suppressions,
+    syncs,
+    threads,
+    webhook_log,
 )
 from pombo.api.body_limit import BodyLimit
 from pombo.api.gate import Gate
@@ -57,8 +67,9 @@ def create_app(services: Services) -> ASGIApp:
     error_map.install(routes)
     # `send` stands before `campaigns`, whose addresses hold an id in the same place.
     for part in (
-        health, sends, campaigns, runs, run_control, panic, doubts, messages, channels, queue, stats, metrics,
-        socket_schema,
+        health, sends, campaigns, runs, run_control, panic, doubts, messages, threads, conversations, labels,
+        canned_replies, agents, suppressions, channels, queue, stats, metrics, webhook_log, socket_schema,
+        media, syncs, contact_actions,
     ):  # fmt: skip
         routes.include_router(part.router)
     routes.openapi = lambda: _document(routes)  # type: ignore[method-assign]

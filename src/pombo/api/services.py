@@ -10,6 +10,7 @@ from pombo.domain.ids import WorkspaceId
 from pombo.realtime.service import RealTime
 from pombo.settings import Settings
 from pombo.store.database import Database
+from pombo.store.media_files import MediaFiles
 from pombo.store.secrets import SecretBox
 
 
@@ -43,3 +44,5 @@ class Services:
     """Carries `/ws`, and is told of changes; without it there is no socket."""
     process_batch: ProcessBatch | None = None
     """Without it, `/api/queue/worker` answers 503."""
+    files: MediaFiles | None = None
+    """Without it, media answer 503."""

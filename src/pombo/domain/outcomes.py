@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 
 import msgspec
 
@@ -29,8 +30,23 @@ class ErrorScope(StrEnum):
     MESSAGE = "message"
     RECIPIENT = "recipient"
     TEMPLATE = "template"
+    """All messages of this template (or content), on the numbers of the WhatsApp account that it belongs to."""
     CHANNEL = "channel"
     ACCOUNT = "account"
+    """All numbers of the WhatsApp account."""
+    APP = "app"
+    """All channels of this kind that belong to the same Meta app."""
+
+
+WIDE = frozenset({ErrorScope.CHANNEL, ErrorScope.ACCOUNT, ErrorScope.APP})
+"""Scopes in which the message itself is blameless: what holds it back holds all others of its channel back."""
+
+
+class Backoff(NamedTuple):
+    """Retry n (from 0) waits `first_s * factor ** n` seconds."""
+
+    first_s: int
+    factor: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +64,15 @@ class SendError:
     proves_not_accepted: bool
     words: str
     next_step: str
+    backoff: Backoff | None = None
+    """Where Meta says how long to wait."""
+    opt_out: bool = False
+    """The recipient wants no more campaigns: to be suppressed."""
+
+    @property
+    def full_code(self) -> str:
+        """`code`, or `code/subcode`."""
+        return f"{self.code}/{self.subcode}" if self.subcode else str(self.code)
 
 
 # Structs, not dataclasses: one is made per message, and a frozen dataclass takes four times as long to make.

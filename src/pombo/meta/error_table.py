@@ -10,15 +10,15 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from pombo.domain.channels import ChannelKind
-from pombo.domain.outcomes import ErrorClass, ErrorScope
+from pombo.domain.outcomes import Backoff, ErrorClass, ErrorScope
 
 
 @dataclass(frozen=True, slots=True)
 class ErrorRule:
     """One row. `code` None: any code (some subcodes come with several); `subcode` None: any or none.
 
-    A row with `last_code` covers all codes from `code` to `last_code`. With `backoff_base`, retry n (from 0) waits
-    `backoff_base ** n` seconds instead of the usual back-off.
+    A row with `last_code` covers all codes from `code` to `last_code`. With `backoff` a retry waits so long instead of
+    the usual 1, 2, 4 … s. `opt_out`: the recipient wants no more campaigns.
     """
 
     kind: ChannelKind
@@ -30,7 +30,8 @@ class ErrorRule:
     words: str
     next_step: str
     last_code: int | None = None
-    backoff_base: float | None = None
+    backoff: Backoff | None = None
+    opt_out: bool = False
 
 
 # A code, a code with its subcode, or a range of codes.
@@ -52,16 +53,17 @@ class Table:
         words: str,
         next_step: str,
         *,
-        backoff_base: float | None = None,
+        backoff: Backoff | None = None,
+        opt_out: bool = False,
     ) -> None:
         """Errors that prove that Meta did not accept the message."""
-        self._add(error_class, scope, codes, words, next_step, True, backoff_base)
+        self._add(error_class, scope, codes, words, next_step, True, backoff, opt_out)
 
     def doubtful(
         self, error_class: ErrorClass, scope: ErrorScope, codes: Iterable[Codes], words: str, next_step: str
     ) -> None:
         """Errors after which the message may still arrive."""
-        self._add(error_class, scope, codes, words, next_step, False, None)
+        self._add(error_class, scope, codes, words, next_step, False, None, False)
 
     def _add(
         self,
@@ -71,7 +73,8 @@ class Table:
         words: str,
         next_step: str,
         proves: bool,
-        backoff_base: float | None,
+        backoff: Backoff | None,
+        opt_out: bool,
     ) -> None:
         for entry in codes:
             code: int | None
@@ -86,7 +89,17 @@ class Table:
                     pass
             self.rules.append(
                 ErrorRule(
-                    self._kind, code, subcode, error_class, scope, proves, words, next_step, last_code, backoff_base
+                    self._kind,
+                    code,
+                    subcode,
+                    error_class,
+                    scope,
+                    proves,
+                    words,
+                    next_step,
+                    last_code,
+                    backoff,
+                    opt_out,
                 )
             )
 
@@ -97,6 +110,7 @@ NEW_TOKEN = "Give the channel a new access token; what waits is then sent."  # n
 PERMISSIONS = "Give the app the permission and the token's owner a role on the asset, then start the channel."
 APPEAL = "Open the account's quality page at Meta, appeal or wait there, then start the channel."
 SETTLE = "Open the account in Meta Business Suite, settle what it asks for, then start the channel."
+SUPPRESSED = "Nothing to do: campaigns leave this person out from now on."
 LEAVE_OUT = "Leave this recipient out; the others are not concerned."
 WAIT_FOR_REPLY = "Wait until this person writes again."
 CORRECT = "Correct the content and resend to failed."

@@ -39,6 +39,8 @@ def send_error(kind: ChannelKind, code: int, subcode: int | None, message: str) 
         proves_not_accepted=rule.proves_not_accepted,
         words=rule.words,
         next_step=rule.next_step,
+        backoff=rule.backoff,
+        opt_out=rule.opt_out,
     )
 
 

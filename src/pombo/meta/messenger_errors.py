@@ -9,6 +9,7 @@ from pombo.meta.error_table import (
     NEW_TOKEN,
     PERMISSIONS,
     SLOWS_DOWN,
+    SUPPRESSED,
     WAIT_FOR_EVIDENCE,
     WAIT_FOR_REPLY,
     Table,
@@ -17,25 +18,24 @@ from pombo.meta.error_table import (
 _table = Table(ChannelKind.MESSENGER)
 _proven, _doubtful = _table.proven, _table.doubtful
 
-_MESSAGE, _RECIPIENT, _TEMPLATE = ErrorScope.MESSAGE, ErrorScope.RECIPIENT, ErrorScope.TEMPLATE
-_CHANNEL, _ACCOUNT = ErrorScope.CHANNEL, ErrorScope.ACCOUNT
+_MESSAGE, _RECIPIENT = ErrorScope.MESSAGE, ErrorScope.RECIPIENT
+_CHANNEL, _APP = ErrorScope.CHANNEL, ErrorScope.APP
 
 # ---- rate limits ----
 _limit = ErrorClass.RATE_LIMIT
-_proven(_limit, _ACCOUNT, [4, 341], "The app has used up its calls for now.", SLOWS_DOWN)
-_proven(_limit, _ACCOUNT, [17], "The token's owner has used up their calls for now.", SLOWS_DOWN)
-_proven(_limit, _ACCOUNT, [(4, 2018022)], "Too many sends to phone numbers.", SLOWS_DOWN)
+_proven(_limit, _APP, [4, 341], "The app has used up its calls for now.", SLOWS_DOWN)
+_proven(_limit, _APP, [17], "The token's owner has used up their calls for now.", SLOWS_DOWN)
+_proven(_limit, _APP, [(4, 2018022)], "Too many sends to phone numbers.", SLOWS_DOWN)
 _proven(_limit, _CHANNEL, [32, 80001], "The Page has used up its calls for now.", SLOWS_DOWN)
 _proven(_limit, _CHANNEL, [80006], "The Page sends more on Messenger than Meta allows.", SLOWS_DOWN)
 _proven(_limit, _CHANNEL, [80002], "The account sends more on Instagram than Meta allows.", SLOWS_DOWN)
-_proven(_limit, _ACCOUNT, [80008], "The WhatsApp account has used up its management calls.", SLOWS_DOWN)
+_proven(_limit, _APP, [80008], "The WhatsApp account has used up its management calls.", SLOWS_DOWN)
 _proven(_limit, _CHANNEL, [613, (613, 2534040)], "Meta takes no more calls of this kind for now.", SLOWS_DOWN)
 _proven(_limit, _CHANNEL, [(613, 1996)], "The Page's volume jumped, so Meta slows it down.", SLOWS_DOWN)
 # Meta calls this one a warning, and does not say that the message was refused.
 _doubtful(
     _limit, _RECIPIENT, [(613, 2018338)], "Meta warns of too many tagged messages to this person.", WAIT_FOR_EVIDENCE
 )
-_proven(_limit, _RECIPIENT, [(9, 2018352)], "This person was asked to opt in too often.", LEAVE_OUT)
 _proven(
     ErrorClass.PERMANENT,
     _RECIPIENT,
@@ -46,6 +46,7 @@ _proven(
 _proven(
     ErrorClass.PERMANENT, _RECIPIENT, [(613, 1893016)], "This person was already asked to opt in to this.", LEAVE_OUT
 )
+_proven(ErrorClass.PERMANENT, _RECIPIENT, [(9, 2018352)], "This person was asked to opt in too often.", LEAVE_OUT)
 
 # ---- access ----
 _auth = ErrorClass.AUTH
@@ -69,11 +70,11 @@ _proven(
 )
 _proven(_auth, _CHANNEL, [(190, 492)], "The token's owner has no role on the Page any more.", NEW_TOKEN)
 _proven(_auth, _CHANNEL, [102], "The session behind the access token has ended.", NEW_TOKEN)
-_proven(_auth, _ACCOUNT, [3], "The app lacks the capability for this call.", PERMISSIONS)
+_proven(_auth, _APP, [3], "The app lacks the capability for this call.", PERMISSIONS)
 _proven(_auth, _CHANNEL, [10, (10, 1404170), range(200, 300)], "The app lacks a permission.", PERMISSIONS)
 _proven(
     _auth,
-    _ACCOUNT,
+    _APP,
     [200, (200, 2018028), (200, 2018027)],
     "The app may only write to people who have a role on it.",
     "Get Advanced Access to pages_messaging through Meta's App Review, then start the channel.",
@@ -113,7 +114,9 @@ _proven(
 )
 _proven(_permanent, _RECIPIENT, [(10, 2018108)], "This person cannot receive messages at present.", LEAVE_OUT)
 _proven(_permanent, _RECIPIENT, [(100, 2018001)], "The Page knows no person with this id.", LEAVE_OUT)
-_proven(_permanent, _RECIPIENT, [(10, 1893015)], "This person has stopped messages on this topic.", LEAVE_OUT)
+_proven(
+    _permanent, _RECIPIENT, [(10, 1893015)], "This person has stopped messages on this topic.", SUPPRESSED, opt_out=True
+)
 _proven(_permanent, _RECIPIENT, [(None, 2018218)], "This person has no profile that can be read.", LEAVE_OUT)
 _proven(_permanent, _RECIPIENT, [(100, 2534014)], "There is no Instagram user with this id.", LEAVE_OUT)
 _proven(

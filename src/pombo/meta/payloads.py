@@ -14,7 +14,7 @@ _NO_VARIABLES: Mapping[str, Any] = {}
 
 
 class CompiledPayload:
-    __slots__ = ("_by_id", "_by_user_id", "is_constant", "is_media")
+    __slots__ = ("_by_id", "_by_user_id", "is_constant", "is_media", "template")
 
     def __init__(self, by_id: dict[str, Any], by_user_id: dict[str, Any], kind: ChannelKind) -> None:
         def limit(path: str) -> TextLimit | None:
@@ -24,6 +24,8 @@ class CompiledPayload:
         self._by_user_id = compile_body(by_user_id, limit)
         self.is_constant = self._by_id.is_constant
         """Whether all recipients get the same; then `variables` need not be read."""
+        self.template = _template_of(by_id) if kind is ChannelKind.WHATSAPP else None
+        """Name and language of the WhatsApp template, where these are the same for all."""
         self.is_media = kind is ChannelKind.MESSENGER and _is_media(by_id["message"])
         """Messenger's audio and video, which have a limit of their own."""
 
@@ -34,9 +36,9 @@ class CompiledPayload:
         return template.render(recipient, send_key, variables or _NO_VARIABLES)
 
 
-def compile_payload(kind: ChannelKind, content: Content) -> CompiledPayload:
+def compile_payload(kind: ChannelKind, content: Content, *, by_person: bool = False) -> CompiledPayload:
     """Raises ContentError with all that `validate_content` finds."""
-    if problems := validate_content(kind, content):
+    if problems := validate_content(kind, content, by_person=by_person):
         raise ContentError(problems)
     if kind is ChannelKind.MESSENGER:
         body = _messenger_body(content)
@@ -44,6 +46,13 @@ def compile_payload(kind: ChannelKind, content: Content) -> CompiledPayload:
     message = _whatsapp_message(content)
     shared = {**CONSTANTS, "biz_opaque_callback_data": Gap.SEND_KEY, **message}
     return CompiledPayload({**shared, "to": Gap.RECIPIENT}, {**shared, "recipient": Gap.RECIPIENT}, kind)
+
+
+def _template_of(body: dict[str, Any]) -> tuple[str, str] | None:
+    match body:
+        case {"template": {"name": str(name), "language": {"code": str(language)}}} if "{" not in name + language:
+            return name, language
+    return None
 
 
 def messages_target(version: str, external_id: str) -> str:

@@ -1,7 +1,7 @@
 """Rows of the error table for WhatsApp; source: the Cloud API's error codes, 2026."""
 
 from pombo.domain.channels import ChannelKind
-from pombo.domain.outcomes import ErrorClass, ErrorScope
+from pombo.domain.outcomes import Backoff, ErrorClass, ErrorScope
 from pombo.meta.error_table import (
     APPEAL,
     CORRECT,
@@ -10,6 +10,7 @@ from pombo.meta.error_table import (
     PERMISSIONS,
     SETTLE,
     SLOWS_DOWN,
+    SUPPRESSED,
     WAIT_FOR_EVIDENCE,
     Table,
 )
@@ -18,11 +19,11 @@ _table = Table(ChannelKind.WHATSAPP)
 _proven, _doubtful = _table.proven, _table.doubtful
 
 _MESSAGE, _RECIPIENT, _TEMPLATE = ErrorScope.MESSAGE, ErrorScope.RECIPIENT, ErrorScope.TEMPLATE
-_CHANNEL, _ACCOUNT = ErrorScope.CHANNEL, ErrorScope.ACCOUNT
+_CHANNEL, _ACCOUNT, _APP = ErrorScope.CHANNEL, ErrorScope.ACCOUNT, ErrorScope.APP
 
 # ---- rate limits ----
 _limit = ErrorClass.RATE_LIMIT
-_proven(_limit, _ACCOUNT, [4], "The app has used up its calls for now.", SLOWS_DOWN)
+_proven(_limit, _APP, [4], "The app has used up its calls for now.", SLOWS_DOWN)
 _proven(_limit, _ACCOUNT, [80007, 80008], "The WhatsApp account has used up its calls for now.", SLOWS_DOWN)
 _proven(_limit, _CHANNEL, [130429], "The number sends faster than Meta allows.", SLOWS_DOWN)
 _proven(
@@ -32,16 +33,22 @@ _proven(
     "Too many messages to this person within a short time.",
     "Nothing to do: it is sent again once Meta allows it.",
     # Meta's own advice: wait 4^n seconds, n from 0.
-    backoff_base=4,
+    backoff=Backoff(1, 4),
 )
 _proven(_limit, _CHANNEL, [133016], "The number was registered and removed too often.", SLOWS_DOWN)
 _proven(_limit, _CHANNEL, [131208], "Too many changes to groups within a short time.", SLOWS_DOWN)
-_proven(_limit, _TEMPLATE, [132069], "This flow may only send 10 messages an hour at present.", SLOWS_DOWN)
+_proven(
+    _limit,
+    _TEMPLATE,
+    [132069],
+    "This flow may only send 10 messages an hour at present.",
+    "Correct the flow at Meta, then resume the campaign; or resume it now and then for ten messages.",
+)
 
 # ---- access ----
 _auth = ErrorClass.AUTH
 _proven(_auth, _CHANNEL, [0, 190], "The access token is not valid any more.", NEW_TOKEN)
-_proven(_auth, _ACCOUNT, [3], "The app lacks the capability for this call.", PERMISSIONS)
+_proven(_auth, _APP, [3], "The app lacks the capability for this call.", PERMISSIONS)
 _proven(_auth, _CHANNEL, [10, range(200, 300), 131005], "The app lacks a permission.", PERMISSIONS)
 _proven(
     _auth,
@@ -72,18 +79,36 @@ _proven(
     _TEMPLATE,
     [131063],
     "Marketing templates are switched off on the Cloud API for this account.",
-    "Send them through the Marketing Messages API, or switch them on again.",
+    "Switch them on again at Meta, then resume the campaign.",
 )
-_proven(_policy, _TEMPLATE, [132007], "The template's content breaks Meta's rules.", "Correct the template at Meta.")
+_proven(
+    _policy,
+    _TEMPLATE,
+    [132007],
+    "The template's content breaks Meta's rules.",
+    "Correct the template at Meta and resume the campaign, or cancel it.",
+)
 _proven(
     _policy,
     _TEMPLATE,
     [132015],
     "Meta has paused the template because of its quality.",
-    "Wait until Meta resumes it (3, then 6 hours) or improve it, then resend to failed.",
+    "Wait until Meta resumes it (3, then 6 hours) or improve it, then resume the campaign.",
 )
-_proven(_policy, _TEMPLATE, [132016], "Meta has switched the template off for good.", "Use another template.")
-_proven(_policy, _TEMPLATE, [132068], "Meta has blocked the flow.", "Correct the flow at Meta.")
+_proven(
+    _policy,
+    _TEMPLATE,
+    [132016],
+    "Meta has switched the template off for good.",
+    "Cancel the campaign and send another template.",
+)
+_proven(
+    _policy,
+    _TEMPLATE,
+    [132068],
+    "Meta has blocked the flow.",
+    "Correct the flow at Meta and resume the campaign, or cancel it.",
+)
 
 # ---- this recipient ----
 _permanent = ErrorClass.PERMANENT
@@ -117,7 +142,14 @@ _proven(
     "This person has had enough marketing messages for now, Meta finds.",
     "Resend once, after 24 hours at the earliest.",
 )
-_proven(_permanent, _RECIPIENT, [131050], "This person has stopped marketing messages from you.", LEAVE_OUT)
+_proven(
+    _permanent,
+    _RECIPIENT,
+    [131050],
+    "This person has stopped marketing messages from you.",
+    SUPPRESSED,
+    opt_out=True,
+)
 _proven(_permanent, _RECIPIENT, [130472], "This person is in an experiment of Meta's without marketing.", LEAVE_OUT)
 _proven(
     _permanent,
@@ -159,8 +191,16 @@ _proven(_permanent, _TEMPLATE, [134102], "The template cannot be used at present
 # ---- passes by itself, and Meta says that it refused ----
 _transient = ErrorClass.TRANSIENT
 _soon = "Nothing to do: it is tried again."
-_proven(_transient, _CHANNEL, [131057], "Meta is changing the number's account (a few minutes).", _soon)
-_proven(_transient, _TEMPLATE, [134101], "Meta is still preparing the template (up to 10 minutes).", _soon)
+_proven(_transient, _CHANNEL, [131057], "Meta is changing the number's account (a few minutes).", SLOWS_DOWN)
+# Two waits of 200 and 400 s, which the usual three attempts have between them, make up the ten minutes.
+_proven(
+    _transient,
+    _TEMPLATE,
+    [134101],
+    "Meta is still preparing the template (up to 10 minutes).",
+    _soon,
+    backoff=Backoff(200, 2),
+)
 
 # ---- failures of the service: the message may have gone out ----
 _ambiguous = ErrorClass.AMBIGUOUS

@@ -15,6 +15,7 @@ from pombo.api.webhooks import WebhookReceiver
 from pombo.realtime.service import RealTime, RealTimeOptions
 from pombo.run.cron import one_batch
 from pombo.run.lifecycle import database_when_there, spare_the_collector, stop_on_signals, stop_with_supervisor
+from pombo.run.media import media_files
 from pombo.run.place import Place
 from pombo.run.ports import listen
 from pombo.settings import Settings
@@ -44,7 +45,8 @@ async def _serve(settings: Settings, place: Place, database: Database, stop: asy
     receiver = WebhookReceiver(database, place.box)
     realtime = RealTime(database, RealTimeOptions(sockets_per_workspace=settings.max_websockets))
     process_batch = partial(one_batch, settings, place, database)
-    app = create_app(Services(database, settings, place.box, receiver, realtime, process_batch))
+    files = media_files(settings)
+    app = create_app(Services(database, settings, place.box, receiver, realtime, process_batch, files))
     server = ApiServer(app)
     spare_the_collector()
     watching = asyncio.create_task(stop_with_supervisor(stop))

@@ -5,49 +5,42 @@
 import asyncio
 import json
 import math
-import os
-from collections.abc import Awaitable, Callable, Coroutine
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
+from typing import Annotated, Any, NoReturn
 
 import typer
-import uvloop
-from dotenv import dotenv_values
 
-from pombo import telemetry
 from pombo.domain.channels import DEFAULT_RATE, ChannelKind
 from pombo.domain.doubt import DoubtPolicy
-from pombo.legacy_settings import legacy_notices
+from pombo.run.cli_doubts import doubts_app
+from pombo.run.cli_partitions import partitions_app
+from pombo.run.cli_runs import panic, run_app
+from pombo.run.command import (
+    DEFAULT_WORKSPACE,
+    ExistingWorkspaceOption,
+    JsonOption,
+    WorkspaceOption,
+    prepare,
+    run,
+    with_database,
+)
 from pombo.run.errors import CommandFailed
-from pombo.run.lifecycle import SUPERVISOR_VARIABLE
 from pombo.run.place import Place, open_place
-from pombo.settings import Settings, SettingsError, load_settings
-from pombo.store import accounts, channels, partitions, schema
-from pombo.store.database import Database, connect
+from pombo.settings import SettingsError
+from pombo.store import accounts, agents, channels, partitions, schema
+from pombo.store.database import Database
 from pombo.store.errors import StoreError
-from pombo.store.held import DoubtAction
-
-if TYPE_CHECKING:
-    from pombo.run.control import Action
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 channel_app = typer.Typer(no_args_is_help=True, help="Pages and WhatsApp numbers to send from.")
 key_app = typer.Typer(no_args_is_help=True, help="API keys.")
-run_app = typer.Typer(no_args_is_help=True, help="Runs: look at them, pause, resume and cancel them.")
-doubts_app = typer.Typer(no_args_is_help=True, help="Messages held in doubt.")
-partitions_app = typer.Typer(no_args_is_help=True, help="Day partitions of the delivery and webhook logs.")
+agent_app = typer.Typer(no_args_is_help=True, help="Agents: the people who answer.")
 app.add_typer(channel_app, name="channel")
 app.add_typer(key_app, name="key")
+app.add_typer(agent_app, name="agent")
 app.add_typer(run_app, name="run")
 app.add_typer(doubts_app, name="doubts")
 app.add_typer(partitions_app, name="partitions")
-
-WorkspaceOption = Annotated[str, typer.Option("--workspace", help="Name of the workspace; made when missing.")]
-ExistingWorkspaceOption = Annotated[str, typer.Option("--workspace", help="Name of the workspace.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-DEFAULT_WORKSPACE = "default"
-# These tell once, at their start, of the old programs' variables that mean nothing any more.
-_LONG_RUNNING = ("up", "api", "worker")
-T = TypeVar("T")
+app.command()(panic)
 
 
 def main() -> None:
@@ -63,25 +56,6 @@ def _fail(sentence: str) -> NoReturn:
     raise SystemExit(1)
 
 
-def _prepare(role: str) -> Settings:
-    settings = load_settings()
-    telemetry.configure(settings.log_level, role)
-    if role in _LONG_RUNNING and SUPERVISOR_VARIABLE not in os.environ:
-        for notice in legacy_notices({**_written_down(), **os.environ}):
-            typer.secho(notice, err=True, fg="yellow")
-    return settings
-
-
-def _written_down() -> dict[str, str]:
-    return {name: value for name, value in dotenv_values(".env").items() if value is not None}
-
-
-def _run(coroutine: Coroutine[Any, Any, int | None]) -> None:
-    code = uvloop.run(coroutine)
-    if code:
-        raise SystemExit(code)
-
-
 # --- roles --------------------------------------------------------------------------------------------------------
 
 
@@ -93,7 +67,7 @@ def up(
     """Run everything: database (unless DATABASE_URL names one), API, workers."""
     from pombo.run import up as up_role
 
-    settings = _prepare("up")
+    settings = prepare("up")
     up_role.run(settings, workers, sandbox)
 
 
@@ -103,9 +77,9 @@ def api() -> None:
     from pombo.run.api_role import run_api
     from pombo.run.up import prepared
 
-    settings = _prepare("api")
+    settings = prepare("api")
     with prepared(settings) as place:
-        _run(run_api(settings, place))
+        run(run_api(settings, place))
 
 
 @app.command()
@@ -114,9 +88,9 @@ def worker() -> None:
     from pombo.run.up import prepared
     from pombo.run.worker_role import run_worker
 
-    settings = _prepare("worker")
+    settings = prepare("worker")
     with prepared(settings) as place:
-        _run(run_worker(settings, place))
+        run(run_worker(settings, place))
 
 
 @app.command()
@@ -127,7 +101,7 @@ def sandbox(
     """Run the simulator of Meta's APIs."""
     from pombo.sandbox import server as sandbox_server
 
-    _prepare("sandbox")
+    prepare("sandbox")
     try:
         sandbox_server.serve(host, port, on_ready=lambda url: typer.echo(f"Sandbox listens at {url}", err=True))
     except OSError as error:
@@ -143,14 +117,14 @@ def demo(
     """See it work: sandbox, workspace, 10,000 contacts, a campaign to all of them."""
     from pombo.run import demo as demo_role
 
-    settings = _prepare("demo")
+    settings = prepare("demo")
     raise SystemExit(demo_role.run(settings, once=once, contacts=contacts, seed=seed))
 
 
 @app.command()
 def migrate() -> None:
     """Bring the database to this Pombo's schema, and make the next days' partitions."""
-    settings = _prepare("migrate")
+    settings = prepare("migrate")
     with open_place(settings) as place:
         schema.migrate(place.database_url)
         made = asyncio.run(partitions.create(place.database_url, settings.partition_days_ahead))
@@ -162,9 +136,9 @@ def doctor(as_json: JsonOption = False) -> None:
     """Check configuration, database, clock, channels' tokens and whether anything would be sent."""
     from pombo.run import doctor as doctor_role
 
-    settings = _prepare("doctor")
+    settings = prepare("doctor")
     with open_place(settings) as place:
-        _run(doctor_role.run(settings, place, as_json=as_json))
+        run(doctor_role.run(settings, place, as_json=as_json))
 
 
 # --- accounts -----------------------------------------------------------------------------------------------------
@@ -190,7 +164,7 @@ def channel_add(
     as_json: JsonOption = False,
 ) -> None:
     """Add a channel, or replace the token and settings of the one there (which starts it again)."""
-    settings = _prepare("cli")
+    settings = prepare("cli")
     for what, value in (("--external-id", external_id), ("--name", name), ("--token", token)):
         if not value.strip() or not value.isprintable():
             _fail(f"{what} is empty or has characters that cannot be printed.")
@@ -236,7 +210,7 @@ def channel_add(
             "webhookPath": "/webhook" if kind is ChannelKind.MESSENGER else "/api/webhooks/whatsapp/status",
         }
 
-    added = _with_database(settings, add)
+    added = with_database(settings, add)
     if as_json:
         typer.echo(json.dumps(added))
         return
@@ -266,7 +240,7 @@ def channel_list(workspace: ExistingWorkspaceOption = DEFAULT_WORKSPACE, as_json
                 for c in await channels.list_channels(connection, workspace_id)
             ]
 
-    found = _with_database(_prepare("cli"), fetch)
+    found = with_database(prepare("cli"), fetch)
     if as_json:
         typer.echo(json.dumps(found))
         return
@@ -290,8 +264,26 @@ def key_create(
             workspace_id = await accounts.ensure_workspace(connection, workspace)
             return await accounts.create_api_key(connection, workspace_id, name)
 
-    key = _with_database(_prepare("cli"), create)
+    key = with_database(prepare("cli"), create)
     typer.echo(json.dumps({"name": name, "key": key}) if as_json else key)
+
+
+@agent_app.command("add")
+def agent_add(
+    name: Annotated[str, typer.Argument(help="As colleagues see it.")],
+    workspace: WorkspaceOption = DEFAULT_WORKSPACE,
+    as_json: JsonOption = False,
+) -> None:
+    """Add an agent, and print an API key that acts for the agent, for the only time."""
+
+    async def add(place: Place, database: Database) -> tuple[int, str]:
+        async with database.transaction() as connection:
+            workspace_id = await accounts.ensure_workspace(connection, workspace)
+            agent_id = await agents.add_agent(connection, workspace_id, name)
+            return agent_id, await accounts.create_api_key(connection, workspace_id, name, agent_id)
+
+    agent_id, key = with_database(prepare("cli"), add)
+    typer.echo(json.dumps({"id": agent_id, "name": name, "key": key}) if as_json else key)
 
 
 @app.command()
@@ -314,225 +306,6 @@ def send(
     async def submit(place: Place, database: Database) -> int:
         return await send_role.run(place, database, request)
 
-    code = _with_database(_prepare("cli"), submit)
+    code = with_database(prepare("cli"), submit)
     if code:
         raise SystemExit(code)
-
-
-# --- runs ---------------------------------------------------------------------------------------------------------
-
-
-RunArgument = Annotated[int, typer.Argument(metavar="RUN", min=1, help="The run's id: `pombo run list` shows it.")]
-WaitOption = Annotated[bool, typer.Option("--wait", help="Until it has come about.")]
-
-
-@run_app.command("list")
-def run_list(
-    limit: Annotated[int, typer.Option(min=1, max=1000, help="How many at most.")] = 20,
-    workspace: ExistingWorkspaceOption = DEFAULT_WORKSPACE,
-    as_json: JsonOption = False,
-) -> None:
-    """List the latest runs and how far they are."""
-    from pombo.run import control
-
-    _with_database(_prepare("cli"), lambda _, database: control.list_runs(database, workspace, limit, as_json))
-
-
-@run_app.command("pause")
-def run_pause(
-    run: RunArgument,
-    wait: WaitOption = False,
-    workspace: ExistingWorkspaceOption = DEFAULT_WORKSPACE,
-    as_json: JsonOption = False,
-) -> None:
-    """Pause a run: once it is `paused`, no further send starts."""
-    _control(run, "pause", wait, workspace, as_json)
-
-
-@run_app.command("resume")
-def run_resume(
-    run: RunArgument,
-    workspace: ExistingWorkspaceOption = DEFAULT_WORKSPACE,
-    as_json: JsonOption = False,
-) -> None:
-    """Let a paused run go on."""
-    _control(run, "resume", False, workspace, as_json)
-
-
-@run_app.command("cancel")
-def run_cancel(
-    run: RunArgument,
-    wait: WaitOption = False,
-    workspace: ExistingWorkspaceOption = DEFAULT_WORKSPACE,
-    as_json: JsonOption = False,
-) -> None:
-    """Cancel what a run has not sent yet. This cannot be undone."""
-    _control(run, "cancel", wait, workspace, as_json)
-
-
-def _control(run: int, action: "Action", wait: bool, workspace: str, as_json: bool) -> None:
-    from pombo.run import control
-
-    _with_database(
-        _prepare("cli"), lambda _, database: control.act(database, workspace, run, action, wait=wait, as_json=as_json)
-    )
-
-
-@app.command()
-def panic(
-    release: Annotated[bool, typer.Option("--release", help="Let everything go on.")] = False,
-    wait: WaitOption = False,
-    workspace: ExistingWorkspaceOption = DEFAULT_WORKSPACE,
-    as_json: JsonOption = False,
-) -> None:
-    """Stop everything of a workspace at once, also what begins later, until it is released."""
-    from pombo.run import control
-
-    _with_database(
-        _prepare("cli"),
-        lambda _, database: control.panic(database, workspace, release=release, wait=wait, as_json=as_json),
-    )
-
-
-# --- doubts -------------------------------------------------------------------------------------------------------
-
-ChannelChoice = Annotated[str | None, typer.Option("--channel", help="Those of a channel: id, Meta's id, or name.")]
-RunChoice = Annotated[int | None, typer.Option("--run", min=1, help="Those of a run.")]
-MessageChoice = Annotated[list[int] | None, typer.Option("--message", min=1, help="This one; may be given again.")]
-
-
-@doubts_app.command("list")
-def doubts_list(
-    channel: ChannelChoice = None,
-    run: RunChoice = None,
-    workspace: ExistingWorkspaceOption = DEFAULT_WORKSPACE,
-    as_json: JsonOption = False,
-) -> None:
-    """List the messages that may or may not have been sent, and why they are held."""
-    from pombo.run import doubts
-
-    async def fetch(place: Place, database: Database) -> list[dict[str, Any]]:
-        wanted = doubts.Filter(workspace, channel, run, [])
-        return [doubts.as_json(message) for message in await doubts.list_held(database, wanted)]
-
-    found = _with_database(_prepare("cli"), fetch)
-    if as_json:
-        typer.echo(json.dumps(found))
-        return
-    for m in found:
-        where = f"channel {m['channelId']}  run {m['runId']}"
-        typer.echo(f"{m['messageId']:>10}  {m['recipient']:<18}  {where}  {m['attemptedAt']:.19}  {m['words']}")
-    if not found:
-        typer.echo("Nothing is held.")
-
-
-@doubts_app.command("resend")
-def doubts_resend(
-    channel: ChannelChoice = None,
-    run: RunChoice = None,
-    message: MessageChoice = None,
-    workspace: ExistingWorkspaceOption = DEFAULT_WORKSPACE,
-    as_json: JsonOption = False,
-) -> None:
-    """Send held messages again, at the risk that somebody gets one twice."""
-    _resolve(DoubtAction.RESEND, workspace, channel, run, message, as_json)
-
-
-@doubts_app.command("mark-sent")
-def doubts_mark_sent(
-    channel: ChannelChoice = None,
-    run: RunChoice = None,
-    message: MessageChoice = None,
-    workspace: ExistingWorkspaceOption = DEFAULT_WORKSPACE,
-    as_json: JsonOption = False,
-) -> None:
-    """Count held messages as sent."""
-    _resolve(DoubtAction.MARK_SENT, workspace, channel, run, message, as_json)
-
-
-@doubts_app.command("drop")
-def doubts_drop(
-    channel: ChannelChoice = None,
-    run: RunChoice = None,
-    message: MessageChoice = None,
-    workspace: ExistingWorkspaceOption = DEFAULT_WORKSPACE,
-    as_json: JsonOption = False,
-) -> None:
-    """Give held messages up: they count as cancelled."""
-    _resolve(DoubtAction.DROP, workspace, channel, run, message, as_json)
-
-
-def _resolve(
-    action: DoubtAction, workspace: str, channel: str | None, run: int | None, messages: list[int] | None, as_json: bool
-) -> None:
-    from pombo.run import doubts
-
-    wanted = doubts.Filter(workspace, channel, run, messages or [])
-
-    async def resolve(place: Place, database: Database) -> int:
-        return await doubts.resolve(database, action, wanted)
-
-    count = _with_database(_prepare("cli"), resolve)
-    words = {
-        DoubtAction.RESEND: "to be sent again",
-        DoubtAction.MARK_SENT: "marked as sent",
-        DoubtAction.DROP: "dropped",
-    }
-    done = f"{count} {words[action]}."
-    typer.echo(json.dumps({"action": action.value, "resolved": count}) if as_json else done)
-
-
-# --- partitions ---------------------------------------------------------------------------------------------------
-
-
-@partitions_app.command("create")
-def partitions_create(days: Annotated[int, typer.Argument(min=0, max=3650, help="Days ahead.")] = 30) -> None:
-    """Make the partitions of the next days."""
-    with open_place(_prepare("cli")) as place:
-        made = asyncio.run(partitions.create(place.database_url, days))
-    typer.echo("\n".join(made) or "Nothing to make.")
-
-
-@partitions_app.command("drop")
-def partitions_drop(days: Annotated[int, typer.Argument(min=1, help="Days to keep.")] = 7) -> None:
-    """Drop the partitions that are older than so many days."""
-    with open_place(_prepare("cli")) as place:
-        gone = asyncio.run(partitions.drop(place.database_url, days))
-    typer.echo("\n".join(gone) or "Nothing to drop.")
-
-
-@partitions_app.command("report")
-def partitions_report(as_json: JsonOption = False) -> None:
-    """Show the partitions, their rows (estimated) and sizes."""
-
-    async def fetch(url: str) -> list[partitions.Partition]:
-        connection = await connect(url, "pombo_owner")
-        try:
-            return await partitions.report(connection)
-        finally:
-            await connection.close()
-
-    with open_place(_prepare("cli")) as place:
-        found = asyncio.run(fetch(place.database_url))
-    if as_json:
-        rows = [
-            {"table": p.table, "name": p.name, "day": p.day.isoformat(), "rows": p.row_estimate, "bytes": p.total_bytes}
-            for p in found
-        ]
-        typer.echo(json.dumps(rows))
-        return
-    for p in found:
-        typer.echo(f"{p.name:<22} {p.day}  {p.row_estimate:>12,} rows  {p.total_bytes / 1e6:>10,.1f} MB")
-
-
-def _with_database(settings: Settings, work: Callable[[Place, Database], Awaitable[T]]) -> T:
-    """Runs `work(place, database)` on a migrated database."""
-    from pombo.run import up as up_role
-
-    async def go(place: Place) -> T:
-        async with Database.open(place.database_url, "pombo cli", app_size=2, worker_size=4) as database:
-            return await work(place, database)
-
-    with open_place(settings) as place:
-        up_role.migrate_embedded(settings, place)
-        return uvloop.run(go(place))

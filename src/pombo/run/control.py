@@ -75,7 +75,7 @@ async def act(database: Database, workspace: str, run_id: int, action: Action, *
         async with database.borrow() as connection:
             found = await run_figures(connection, workspace_id, run.id)
         state = found.status
-        if state == RunState.CANCELLING and found.uncertain == found.total - found.done:
+        if state == RunState.CANCELLING and 0 < found.uncertain == found.total - found.done:
             break  # perhaps for long: these wait for evidence
     async with database.borrow() as connection:
         found = await run_figures(connection, workspace_id, run.id)

@@ -12,7 +12,7 @@ from pombo.domain.channels import ChannelState
 from pombo.meta.transport import Answer, Transport
 from pombo.run.place import Place
 from pombo.settings import Settings
-from pombo.store import channels, health, partitions, schema
+from pombo.store import channels, halts, health, partitions, schema
 from pombo.store.channels import Channel
 from pombo.store.database import Connection, Database
 from pombo.store.errors import DatabaseUnavailable, SchemaError
@@ -39,6 +39,10 @@ async def run(settings: Settings, place: Place, *, as_json: bool) -> int:
             database.borrow() as connection,
         ):
             findings += await _database(connection, settings)
+            findings += [
+                Finding(f"workspace {name}", False, f"held: `pombo panic --release --workspace '{name}'` lets it go on")
+                for name in await halts.halted_workspaces(connection)
+            ]
             findings += await _channels(connection, settings, place)
     except (DatabaseUnavailable, SchemaError) as error:
         findings.append(Finding("database", False, str(error)))

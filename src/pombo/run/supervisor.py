@@ -51,6 +51,10 @@ class Supervisor:
             await self._end(role.name)
         await asyncio.gather(*watchers)
 
+    def children(self, name: str) -> list[asyncio.subprocess.Process]:
+        """The running processes of a role."""
+        return [child for child in self._children.get(name, ()) if child.returncode is None]
+
     async def _keep(self, role: Role, number: int) -> None:
         clock = asyncio.get_running_loop().time
         pause = 1.0

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import os
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -12,15 +13,21 @@ import uvloop
 from pombo.run.lifecycle import stop_on_signals
 from pombo.run.place import Place, open_place
 from pombo.run.ports import check_free
+from pombo.run.reload import Reload, first_of
 from pombo.run.supervisor import Role, Supervisor
+from pombo.sending.worker import worker_name
 from pombo.settings import Settings
-from pombo.store import partitions, schema
+from pombo.store import partitions, schema, workers_view
+from pombo.store.database import away, connect
 from pombo.store.errors import DatabaseUnavailable
 from pombo.telemetry import log
 
 SANDBOX_PORT = 3200
 # How soon a killed database server is noticed.
 _LOOK_S = 1.0
+# A worker ends what it does in 18 s at most, and begins anew within some more; the next one does not wait for longer.
+_RELOAD_S = 30.0
+_RELOAD_LOOK_S = 0.1
 
 
 def migrate_embedded(settings: Settings, place: Place) -> None:
@@ -60,8 +67,9 @@ def run(settings: Settings, workers: int | None, sandbox: bool) -> None:
             stop = stop_on_signals()
             typer.echo(f"Pombo starts: API at http://{settings.host}:{settings.port}, Ctrl-C stops.", err=True)
             keeping = asyncio.create_task(keep_database(place, stop))
+            reloading = asyncio.create_task(reload_workers(place, supervisor, Reload(settings, stop), stop))
             await supervisor.run(stop)
-            await keeping
+            await asyncio.gather(keeping, reloading)
 
         uvloop.run(supervise())
 
@@ -77,3 +85,41 @@ async def keep_database(place: Place, stop: asyncio.Event) -> None:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_LOOK_S):
                 await stop.wait()
+
+
+async def reload_workers(place: Place, supervisor: Supervisor, reload: Reload, stop: asyncio.Event) -> None:
+    """At SIGHUP passes it on to one worker after another, so that the others serve its channels meanwhile."""
+    while not stop.is_set():
+        async with first_of(stop, reload.wanted) as awaited:
+            await awaited.wait()
+        reload.wanted.clear()
+        for child in supervisor.children("worker"):
+            if stop.is_set():
+                return
+            before = await _registered(place, child.pid)
+            child.send_signal(signal.SIGHUP)
+            try:
+                async with asyncio.timeout(_RELOAD_S):
+                    while child.returncode is None and not stop.is_set():
+                        if await _registered(place, child.pid) > before:
+                            break
+                        await asyncio.sleep(_RELOAD_LOOK_S)
+            except TimeoutError:
+                log.error("worker_not_reloaded", pid=child.pid)
+            else:
+                log.info("worker_reloaded", pid=child.pid)
+
+
+async def _registered(place: Place, pid: int) -> int:
+    """The newest id of that process' worker, 0 when there is none, or nobody to ask."""
+    try:
+        connection = await connect(place.database_url, "pombo_worker", "pombo up")
+    except DatabaseUnavailable:
+        return 0
+    try:
+        with away():
+            return await workers_view.newest_worker(connection, worker_name(pid))
+    except DatabaseUnavailable:
+        return 0
+    finally:
+        await connection.close(timeout=1)

@@ -10,6 +10,10 @@ from collections.abc import Iterable
 
 from pombo.sandbox.accounts import Accounts, Channel
 from pombo.sandbox.ledger import DELIVERED, FAILED, READ, SENT, Ledger
+from pombo.sandbox.notices import Notice
+
+NOTICE = READ + 1
+"""The event of an update that is no message's state."""
 
 _STATUS = {SENT: "sent", DELIVERED: "delivered", READ: "read", FAILED: "failed"}
 _ERRORS_PAGE = "https:\\/\\/developers.facebook.com\\/docs\\/whatsapp\\/cloud-api\\/support\\/error-codes\\/"
@@ -26,16 +30,22 @@ def milliseconds(seconds: float) -> int:
 
 
 class Payloads:
-    """An update is (message number, event). `echoes` holds content by number, `failures` (code, title) by number."""
+    """An update is (message number, event), or (its own number, NOTICE).
+
+    `echoes` holds content by number, `failures` (code, title) by number, `notices` what NOTICE stands for.
+    """
 
     def __init__(self, ledger: Ledger, accounts: Accounts) -> None:
         self._ledger = ledger
         self._accounts = accounts
         self.echoes: dict[int, str] = {}
         self.failures: dict[int, tuple[int, str]] = {}
+        self.notices: dict[int, Notice] = {}
 
-    def weight(self, number: int) -> int:
+    def weight(self, number: int, event: int) -> int:
         """About how many bytes an update of this message takes at most, so that a POST stays below Meta's 3 MB."""
+        if event == NOTICE:
+            return 200 + len(self.notices[number].item)
         return 700 + 6 * len(self._ledger.key(number) or "") + len(self.echoes.get(number, ""))
 
     def messenger(self, updates: Iterable[tuple[int, int]], at: float) -> bytes:
@@ -47,19 +57,27 @@ class Payloads:
         """One entry a business account, in it one change a number with all its statuses."""
         time = int(at)
         statuses: dict[str, list[str]] = {}
+        changes: dict[tuple[str, str], list[str]] = {}
         for number, event in updates:
+            if event == NOTICE:
+                notice = self.notices[number]
+                of_entry = "" if notice.at is None else f',"time":{int(notice.at)}'
+                changes.setdefault((notice.entry_id, of_entry), []).append(notice.item)
+                continue
             statuses.setdefault(self._ledger.channel_id(number), []).append(self._status(number, event, time))
-        changes: dict[str, list[str]] = {}
         for channel_id, of_channel in statuses.items():
             channel = self._accounts.channels[channel_id]
-            changes.setdefault(channel.account_id, []).append(_change(channel, of_channel))
+            changes.setdefault((channel.account_id, ""), []).append(_change(channel, of_channel))
         entries = [
-            f'{{"id":{escaped(account_id)},"changes":[{",".join(of_account)}]}}'
-            for account_id, of_account in changes.items()
+            f'{{"id":{escaped(account_id)}{of_entry},"changes":[{",".join(of_account)}]}}'
+            for (account_id, of_entry), of_account in changes.items()
         ]
         return f'{{"object":"whatsapp_business_account","entry":[{",".join(entries)}]}}'.encode("ascii")
 
     def _entry(self, number: int, event: int, time: int) -> str:
+        if event == NOTICE:
+            notice = self.notices[number]
+            return f'{{"id":{escaped(notice.entry_id)},"time":{time},"{notice.holder}":[{notice.item}]}}'
         ledger = self._ledger
         channel = self._accounts.channels[ledger.channel_id(number)]
         page, person = escaped(channel.id), escaped(ledger.recipient(number))

@@ -51,6 +51,7 @@ class Lane:
         "channel",
         "draining",
         "failed",
+        "gate",
         "head",
         "learned",
         "lease",
@@ -73,6 +74,8 @@ class Lane:
         self.lease = lease
         self.head = head
         self.pacer = pacer
+        self.gate = TokenBucket(pacer.rate, pacer.started)
+        """The same rate once more, where messages leave: what was held up on its way there must not leave at once."""
         self.adaptive = AdaptiveRate(channel.rate_per_second, pacer.rate)
         self.breaker = breaker
         whatsapp = channel.kind is ChannelKind.WHATSAPP
@@ -171,6 +174,15 @@ class Lane:
         for at, message in delayed:
             heapq.heappush(self._delayed, (at, next(self._numbers), message))
         return taken
+
+    def set_rate(self, rate: float, now: float) -> None:
+        self.pacer.set_rate(rate, now)
+        self.gate.set_rate(rate, now)
+
+    def pass_gate(self, message: Outgoing, now: float) -> float:
+        """0.0, and counted, when the message may leave now; else the seconds that it must wait."""
+        reserve = _reserve(self.queues[message.stream.message_class])
+        return 0.0 if self.gate.take(1, now, reserve) else self.gate.wait(now, reserve)
 
     def _put_back_delayed(self, now: float) -> None:
         while self._delayed and self._delayed[0][0] <= now:

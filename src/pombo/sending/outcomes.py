@@ -9,14 +9,19 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from pombo.domain.outcomes import SendError
+from pombo.domain.classes import MessageClass
+from pombo.domain.outcomes import ErrorClass, SendError
 from pombo.sending.lane import Lane
-from pombo.sending.outgoing import Outgoing
-from pombo.store import channels, outbox, receipts, settlement
-from pombo.store.database import TRY_AGAIN, Database
+from pombo.sending.outgoing import Outgoing, Stream
+from pombo.store import channels, consequences, cooldowns, outbox, receipts, settlement, suppressions
+from pombo.store.channels import Stop
+from pombo.store.consequences import RunPause
+from pombo.store.cooldowns import Cooldown
+from pombo.store.database import TRY_AGAIN, Connection, Database
 from pombo.store.errors import DatabaseUnavailable
 from pombo.store.outbox import Undecided
 from pombo.store.settlement import ACCEPTED, FAILED, Settled
+from pombo.store.suppressions import Suppression
 from pombo.telemetry import log
 
 # Long enough to gather a batch at hundreds of messages a second, short against any receipt.
@@ -39,11 +44,29 @@ class WriterStats:
 
 
 @dataclass(slots=True)
+class _Further:
+    """What follows for more than one message; empty in nearly all batches."""
+
+    stops: list[Stop] = field(default_factory=list)
+    stopped: list[Lane] = field(default_factory=list)
+    pauses: dict[tuple[int, int], RunPause] = field(default_factory=dict)
+    """By workspace and run: many messages of a run meet the same error at once."""
+    suppressions: list[Suppression] = field(default_factory=list)
+    throttles: list[Cooldown] = field(default_factory=list)
+    breakers: dict[tuple[int, int], Cooldown | None] = field(default_factory=dict)
+    """By channel: open for so long, or closed."""
+
+    @property
+    def any(self) -> bool:
+        return bool(self.stops or self.pauses or self.suppressions or self.throttles or self.breakers)
+
+
+@dataclass(slots=True)
 class _Batch:
     settled: list[Settled] = field(default_factory=list)
     retries: list[Undecided] = field(default_factory=list)
     doubts: list[Undecided] = field(default_factory=list)
-    stops: list[tuple[Lane, SendError]] = field(default_factory=list)
+    further: "_Further" = field(default_factory=_Further)
     messages: list[Outgoing] = field(default_factory=list)
     """All that the batch decides; the lane lets go of them when it is saved."""
     revoked: list[tuple[int, int]] = field(default_factory=list)
@@ -53,7 +76,7 @@ class _Batch:
 
     @property
     def any(self) -> bool:
-        return bool(self.messages or self.stops or self.revoked)
+        return bool(self.messages or self.revoked or self.further.any)
 
 
 class OutcomeWriter:
@@ -113,9 +136,41 @@ class OutcomeWriter:
         lane.send_away(message, self._clock() + lane.grace_s)
         self._add(message)
 
-    def stop(self, lane: Lane, error: SendError) -> None:
-        """The channel stops sending until somebody acts."""
-        self._waiting.stops.append((lane, error))
+    def stop(self, lane: Lane, lanes: list[Lane], error: SendError) -> None:
+        """The channel, and all that the error concerns, stop until somebody acts; `lanes` are those of this worker."""
+        channel, why = lane.channel, f"{error.words} {error.next_step}"
+        self._waiting.further.stops.append(
+            Stop(channel.workspace_id, channel.id, channel.token, error.scope, error.full_code, why)
+        )
+        self._waiting.further.stopped += lanes
+        self._rung.set()
+
+    def pause(self, stream: Stream, error: SendError, why: str) -> None:
+        """The stream's run waits until somebody resumes it, and every other with its template, if that is at fault."""
+        channel = stream.lane.channel
+        payload = stream.payload
+        template = payload.template if payload is not None and error.error_class is not ErrorClass.PERMANENT else None
+        self._waiting.further.pauses[channel.workspace_id, stream.run_id] = RunPause(
+            channel.workspace_id, channel.id, stream.run_id, template, error.full_code, why
+        )
+        self._rung.set()
+
+    def suppress(self, message: Outgoing, error: SendError) -> None:
+        """The recipient wants no more campaigns."""
+        channel = message.stream.lane.channel
+        self._waiting.further.suppressions.append(
+            Suppression(channel.workspace_id, channel.kind, message.recipient, error.words, error.full_code)
+        )
+        self._rung.set()
+
+    def throttle(self, cooldown: Cooldown) -> None:
+        """Advice to other workers and next owners."""
+        self._waiting.further.throttles.append(cooldown)
+        self._rung.set()
+
+    def breaker(self, lane: Lane, cooldown: Cooldown | None) -> None:
+        """Advice to next owners: open, or (None) closed."""
+        self._waiting.further.breakers[lane.channel.workspace_id, lane.channel.id] = cooldown
         self._rung.set()
 
     def revoke(self, worker_id: int, intent_id: int) -> None:
@@ -136,7 +191,9 @@ class OutcomeWriter:
         self.stats.unsaved += 1
         if not self._rung.is_set():
             self._rung.set()
-        if len(self._waiting.messages) >= self._batch_size:
+        if (
+            len(self._waiting.messages) >= self._batch_size or message.stream.message_class is MessageClass.REPLY
+        ):  # somebody watches what becomes of a reply
             self._full.set()
 
     async def run(self) -> None:
@@ -186,7 +243,7 @@ class OutcomeWriter:
                 log.exception("outcomes_refused", unsaved=self.stats.unsaved)
             self.stats.failures += 1
             await asyncio.sleep(_RETRY_S)
-        for lane, _ in batch.stops:
+        for lane in batch.further.stopped:
             lane.stop_saved = True
         count = len(batch.messages)
         self.stats.unsaved -= count
@@ -214,14 +271,28 @@ class OutcomeWriter:
                 await settlement.settle(connection, batch.settled, self.worker_id, batch.finished)
             for worker_id, intent_id in batch.revoked:
                 await outbox.revoke_intent(connection, worker_id, intent_id)
+            if batch.further.any:
+                # Before messages are put back: what is paused must not be read again.
+                await self._write_further(connection, batch.further)
             if batch.retries:
                 await outbox.put_back(connection, batch.retries)
             if batch.doubts:
                 await outbox.doubt(connection, batch.doubts)
-            for lane, error in batch.stops:
-                code = f"{error.code}/{error.subcode}" if error.subcode else str(error.code)
-                why = f"{error.words} {error.next_step}"
-                await channels.stop_channel(connection, lane.channel.workspace_id, lane.channel.id, code, why)
+
+    @staticmethod
+    async def _write_further(connection: Connection, further: _Further) -> None:
+        if further.stops:
+            await channels.stop_channels(connection, further.stops)
+        for pause in further.pauses.values():
+            paused = await consequences.pause_for(connection, pause)
+            for run_id in paused:
+                log.warning("run_paused_by_error", workspace_id=pause.workspace_id, run_id=run_id, code=pause.code)
+        if further.suppressions:
+            await suppressions.suppress(connection, further.suppressions)
+        if closed := [channel for channel, cooldown in further.breakers.items() if cooldown is None]:
+            await cooldowns.forget_breakers(connection, closed)
+        if noted := further.throttles + [cooldown for cooldown in further.breakers.values() if cooldown is not None]:
+            await cooldowns.note(connection, noted)
 
     async def _look_for_receipts(self, accepted: list[Settled]) -> None:
         """Receipts that came before these outcomes; beside the next batch, which need not wait for it.

@@ -60,9 +60,12 @@ class Stream:
 
     __slots__ = (
         "cursor",
+        "failures",
+        "floor",
         "in_turn",
         "lane",
         "limit",
+        "marks",
         "message_class",
         "more",
         "pass_began",
@@ -90,9 +93,29 @@ class Stream:
         self.queue: deque[Outgoing] = deque()
         self.in_turn = False
         self.cursor: tuple[datetime, int] = BEGINNING
+        self.floor: tuple[datetime, int] = BEGINNING
+        """Where a pass begins: before it lies nothing that could still become visible."""
+        self.marks: deque[tuple[float, tuple[datetime, int]]] = deque()
+        """Loop times and cursors of the last passes, from which the floor follows."""
         self.more = True
         """Whether reading may find something."""
         self.pass_began = float("-inf")
         """Loop time of the last read from the beginning."""
+        self.failures = 0
+        """Failures in a row that are the content's own."""
         self.unsent = 0
         """Messages that were collected and have neither left nor been given up: what a pause must wait for."""
+
+    def begin_pass(self, now: float, settled_s: float) -> None:
+        """Reads from the floor again, which follows the cursor by `settled_s`."""
+        if not self.marks or now - self.marks[-1][0] >= 1.0:
+            self.marks.append((now, self.cursor))
+        while self.marks and self.marks[0][0] <= now - settled_s:
+            self.floor = self.marks.popleft()[1]
+        self.cursor, self.pass_began = self.floor, now
+
+    def start_over(self) -> None:
+        """Something that was read before may be waiting again: the next pass is from the very beginning."""
+        self.floor, self.pass_began = BEGINNING, float("-inf")
+        self.marks.clear()
+        self.more = True

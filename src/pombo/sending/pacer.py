@@ -14,13 +14,13 @@ class TokenBucket:
     reply leaves a token in the bucket (`reserve`), so that a reply need not wait for the next.
     """
 
-    __slots__ = ("_at", "_tokens", "burst", "rate")
+    __slots__ = ("_at", "_tokens", "burst", "rate", "started")
 
     def __init__(self, rate: float, now: float) -> None:
         self.rate = rate
         self.burst = max(LEAST_BURST, rate * BURST_S)
         self._tokens = 0.0
-        self._at = now
+        self._at = self.started = now
 
     def set_rate(self, rate: float, now: float) -> None:
         self._refill(now)
@@ -36,7 +36,7 @@ class TokenBucket:
         return taken
 
     def give_back(self, count: int) -> None:
-        """Returns tokens of messages that did not leave after all."""
+        """Returns tokens that were taken at this very moment, in excess; later, others may have left in their place."""
         self._tokens = min(self.burst, self._tokens + count)
 
     def wait(self, now: float, reserve: float = 0.0) -> float:

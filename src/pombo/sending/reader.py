@@ -1,8 +1,8 @@
 """Keeps the lanes' queues filled: one read for all streams that run low.
 
 A stream is read on from where the last read ended, which costs the same however many rows wait or have died before it.
-Ids are no cursor, though, since concurrent writers commit out of order. So now and then a stream is read from its
-beginning, and what the lane holds already is left out.
+Ids are no cursor, though, since concurrent writers commit out of order. So now and then a stream is read again from
+where it was some time ago, and what the lane holds already is left out.
 """
 
 import time
@@ -16,11 +16,15 @@ from pombo.sending.lane import MOST_INTENTS, Lane
 from pombo.sending.outgoing import Outgoing, Stream
 from pombo.store import outbox
 from pombo.store.database import Connection
-from pombo.store.outbox import BEGINNING, Reading
+from pombo.store.outbox import Reading
 
 # So long may a message wait that committed after, yet lies before, what was read. Reading it costs the rows held, of
 # which there are few in the streams of direct messages.
 PASS_S = {MessageClass.REPLY: 0.0, MessageClass.TRANSACTIONAL: 1.0, MessageClass.BULK: 10.0}
+# A pass begins where the cursor was so long ago: what was not visible then, and has a smaller number, was written by a
+# transaction that has lasted longer than the server lets one (a minute's statement, 3 s of idling). So even when
+# nothing dead can be cleared away, because somebody holds a snapshot open, a pass costs the rows of this time.
+SETTLED_S = 90.0
 # One statement's rows: some 10 ms of database time, and as much of the loop's, which replies may have to wait for.
 ROWS_A_READ = 5_000
 # A lane's part of it at least; fewer are not worth their index descent.
@@ -135,7 +139,7 @@ class Reader:
 def _reading(stream: Stream, limit: int, now: float) -> Reading:
     lane = stream.lane
     if now - stream.pass_began >= PASS_S[stream.message_class]:
-        stream.cursor, stream.pass_began = BEGINNING, now
+        stream.begin_pass(now, SETTLED_S)
         # What is in the lane's hands comes first, parked messages and those being collected just now included.
         queue = lane.queues[stream.message_class]
         limit += len(stream.queue) + queue.parked_count + min(lane.open, MOST_INTENTS)

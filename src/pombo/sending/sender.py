@@ -47,7 +47,7 @@ class Sender:
 
     def __init__(
         self, transport: Transport, writer: OutcomeWriter, lanes: dict[tuple[int, int], Lane], *, concurrency: int,
-        sockets: int, attempts: int,
+        sockets: int, attempts: int, content_failures: int,
     ) -> None:  # fmt: skip
         self._transport = transport
         self._writer = writer
@@ -56,6 +56,8 @@ class Sender:
         self._most_armed = max(1, int(min(concurrency, sockets) * ARMED_SHARE))
         self._armed: deque[tuple[bytes, Outgoing]] = deque()
         self._armed_replies: deque[tuple[bytes, Outgoing]] = deque()
+        self._held_back: dict[int, tuple[asyncio.TimerHandle, bytes, Outgoing]] = {}
+        """Armed as well, but too early for their channel's rate; by message id."""
         self._storing = 0
         self._flying = 0
         self._wake = asyncio.Event()
@@ -78,7 +80,9 @@ class Sender:
         self.before_write: Callable[[], None] | None = None
         """A test's: called between the look at the deadline and the first byte."""
         self.stats = SenderStats()
-        self.judge = Judge(writer, self.stats, attempts=attempts, clock=self._clock)
+        self.judge = Judge(
+            writer, lanes, self.stats, attempts=attempts, content_failures=content_failures, clock=self._clock
+        )
 
     # --- collecting -----------------------------------------------------------------------------------------------
 
@@ -93,7 +97,7 @@ class Sender:
 
     @property
     def quiet(self) -> bool:
-        return not (self._flying or self._armed or self._armed_replies or self._storing)
+        return not (self._flying or self._armed or self._armed_replies or self._held_back or self._storing)
 
     async def run(self, connection: Connection) -> None:
         """Until `close`, and then until nothing is in flight. Raises DatabaseUnavailable when `connection` breaks.
@@ -153,7 +157,7 @@ class Sender:
 
     def _capacity(self) -> int:
         """How many messages may be collected now: sockets, concurrency and unsaved outcomes permitting."""
-        coming = self._storing + len(self._armed)
+        coming = self._storing + len(self._armed) + len(self._held_back)
         outstanding = self._flying + coming
         sockets = self._transport.free_sockets() - coming
         room = min(sockets, self._concurrency - outstanding, self._writer.room() - outstanding)
@@ -259,17 +263,18 @@ class Sender:
                 stream.unsent -= 1
                 self.judge.not_rendered(message, error)
                 continue
-            armed = self._armed_replies if stream.message_class is MessageClass.REPLY else self._armed
-            armed.append((stream.lane.head.with_body(body), message))
+            self._queue_of(message).append((stream.lane.head.with_body(body), message))
 
     def _let_go(self, refused: list[Outgoing], *, settled: bool = True) -> None:
-        """No longer ours to send, or settled by evidence meanwhile; or perhaps still to be sent, when not `settled`."""
+        """No longer ours to send, or settled by evidence meanwhile; or perhaps still to be sent, when not `settled`.
+
+        Their tokens are gone: the bucket may have filled up since they were taken, and others left in their place.
+        """
         for message in refused:
             message.stream.unsent -= 1
             lane = message.stream.lane
             lane.open -= 1
             lane.waiting_ids.discard(message.id)
-            lane.pacer.give_back(1)
             lane.breaker.undecided()
             if settled:
                 lane.release(message)
@@ -279,6 +284,8 @@ class Sender:
     def _give_up(self, batch: list[Outgoing], worker_id: int, intent_id: int) -> None:
         """The statement may have committed, or may yet: undone at once, and once more when it can no longer."""
         self._let_go(batch, settled=False)
+        for stream in {message.stream for message in batch}:
+            stream.start_over()
         unsure = (worker_id, intent_id)
         self._writer.revoke(*unsure)
         self._unsure.append((self._clock() + UNSURE_S, unsure))
@@ -296,6 +303,10 @@ class Sender:
 
     def give_back_armed(self) -> None:
         """After the transport has closed: not a byte of these was written."""
+        for timer, request, message in self._held_back.values():
+            timer.cancel()
+            self._armed.append((request, message))
+        self._held_back.clear()
         for armed in (self._armed_replies, self._armed):
             while armed:
                 _, message = armed.popleft()
@@ -310,10 +321,17 @@ class Sender:
     def _feed(self) -> None:
         """Gives armed messages to free sockets, replies first."""
         submit, answered, may_write = self._transport.submit, self._answered, self._may_write
+        now = self._clock()
         for armed, reserved in ((self._armed_replies, True), (self._armed, False)):
             while armed:
                 request, message = armed[0]
+                lane = message.stream.lane
+                if wait := lane.pass_gate(message, now):
+                    armed.popleft()
+                    self._hold_back(request, message, wait)
+                    continue
                 if not submit(request, answered, message, reserved=reserved, may_write=may_write):
+                    lane.gate.give_back(1)
                     if not self._asked_for_socket:
                         self._asked_for_socket = True
                         self._transport.when_free(self._socket_free, reserved=reserved)
@@ -321,6 +339,19 @@ class Sender:
                 armed.popleft()
                 message.stream.unsent -= 1
                 self._flying += 1
+
+    def _hold_back(self, request: bytes, message: Outgoing, wait: float) -> None:
+        """Until the channel's rate lets it leave: it was paced long ago, and has been held up since."""
+        loop = asyncio.get_running_loop()
+        self._held_back[message.id] = loop.call_later(wait, self._let_go_on, message.id), request, message
+
+    def _let_go_on(self, message_id: int) -> None:
+        _, request, message = self._held_back.pop(message_id)
+        self._queue_of(message).appendleft((request, message))
+        self._feed()
+
+    def _queue_of(self, message: Outgoing) -> deque[tuple[bytes, Outgoing]]:
+        return self._armed_replies if message.stream.message_class is MessageClass.REPLY else self._armed
 
     def _may_write(self, message: Outgoing) -> bool:
         """Not when the lease has run out: others may have taken the message for doubtful, and decide about it."""

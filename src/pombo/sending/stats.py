@@ -29,9 +29,10 @@ def snapshot(worker: "Worker", name: str) -> str:
 
 def _lane(lane: Lane, now: float) -> dict[str, Any]:
     breaker = lane.breaker
-    opened_at = None
+    opened_at = probe_at = None
     if breaker.opened_at is not None:
-        opened_at = (datetime.now(UTC) - timedelta(seconds=now - breaker.opened_at)).isoformat()
+        opened = datetime.now(UTC) - timedelta(seconds=now - breaker.opened_at)
+        opened_at, probe_at = opened.isoformat(), (opened + timedelta(seconds=breaker.timeout_s)).isoformat()
     return {
         "workspaceId": lane.channel.workspace_id,
         "channelId": lane.channel.id,
@@ -47,6 +48,8 @@ def _lane(lane: Lane, now: float) -> dict[str, Any]:
             "state": breaker.state,
             "failures": breaker.failures,
             "opened_at": opened_at,
+            "probe_at": probe_at,
+            "opens": breaker.opens,
             "reason": breaker.reason,
         },
     }

@@ -6,33 +6,42 @@ import math
 import os
 import socket
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 
 import msgspec
 
 from pombo.domain.channels import ChannelState
 from pombo.domain.classes import MessageClass, direct_stream
-from pombo.domain.content import Content, ContentError
+from pombo.domain.content import Content
 from pombo.domain.ids import WorkerId, WorkspaceId
-from pombo.meta.payloads import CompiledPayload, compile_payload, messages_target
+from pombo.domain.outcomes import ErrorScope
+from pombo.meta.downloads import Downloads
+from pombo.meta.payloads import messages_target
 from pombo.meta.transport import RequestHead, Transport
+from pombo.sending import holding, rates
 from pombo.sending.breaker import Breaker
-from pombo.sending.identity import Identity, clock
-from pombo.sending.lane import Away, Lane
+from pombo.sending.breaker_events import follow
+from pombo.sending.channel_jobs import CONVERSATIONS_PER_S, ChannelJobs
+from pombo.sending.identity import clock
+from pombo.sending.lane import Lane
 from pombo.sending.outcomes import OutcomeWriter
-from pombo.sending.outgoing import Stream
 from pombo.sending.pacer import TokenBucket
 from pombo.sending.pauses import Acknowledger
+from pombo.sending.rates import GlobalRate
 from pombo.sending.reader import Reader, ReaderStats
+from pombo.sending.registration import Registration
 from pombo.sending.resolver import Resolver
 from pombo.sending.sender import Sender
 from pombo.sending.stats import snapshot
-from pombo.store import channels, leases, order, outbox
-from pombo.store.channels import Channel
+from pombo.sending.streams import Streams
+from pombo.store import channels, cooldowns, leases
+from pombo.store.channels import Channel, Stop
+from pombo.store.cooldowns import Cause, Standing
 from pombo.store.database import TRY_AGAIN, Connection, Database
 from pombo.store.errors import DatabaseUnavailable
 from pombo.store.leases import Lease
+from pombo.store.media_files import MediaFiles
 from pombo.store.secrets import SecretBox, SecretError
 from pombo.telemetry import log
 
@@ -47,8 +56,6 @@ _RETRY_S = 0.5
 SENDERS = 2
 # Sockets that nothing but replies may use, as a part of all: at 80 ms each carries 12 replies a second.
 REPLY_SOCKETS = 0.02
-# Waiting and doubtful messages looked up in one round of `_tend`: has somebody else settled them?
-LOOK_UP = 500
 # A stopping worker gives what is in flight this long to be answered; what is not is doubtful. With the writing of
 # outcomes it ends well within the 30 s that service managers allow.
 GRACE_S = 12.0
@@ -68,6 +75,7 @@ class WorkerOptions:
     global_rate: float | None = None
     """Messages/s of all channels and workers together."""
     attempts: int = 3
+    content_failures: int = 20
     answer_timeout_s: float = 30.0
     lease_s: float = 8.0
     breaker_enabled: bool = True
@@ -75,6 +83,13 @@ class WorkerOptions:
     breaker_timeout_s: float = 300.0
     outcome_batch: int = 200
     outcome_linger_s: float = 2.0
+    conversations_per_s: float = CONVERSATIONS_PER_S
+    most_media_bytes: int = 25 * 2**20
+
+
+def worker_name(pid: int) -> str:
+    """What a process of this machine is called in the table of workers."""
+    return f"{socket.gethostname()}:{pid}"
 
 
 class Worker:
@@ -86,13 +101,18 @@ class Worker:
         *,
         budget: int | None = None,
         workspace_id: WorkspaceId | None = None,
+        files: MediaFiles | None = None,
     ) -> None:
-        """With `budget` it sends at most so many messages, with `workspace_id` those of one workspace."""
+        """With `budget` it sends at most so many messages, with `workspace_id` those of one workspace.
+
+        Without `files` it fetches no media.
+        """
         self._database = database
         self._box = box
         self._options = options
         self._workspace_id = workspace_id
-        self._name = f"{socket.gethostname()}:{os.getpid()}"
+        self._name = worker_name(os.getpid())
+        self._clock = asyncio.get_running_loop().time
         self.lanes: dict[tuple[int, int], Lane] = {}
         self.saved = asyncio.Event()
         """Set after each batch of outcomes, for whoever waits for figures to change; they clear it."""
@@ -117,25 +137,39 @@ class Worker:
             concurrency=options.concurrency,
             sockets=options.max_sockets,
             attempts=options.attempts,
+            content_failures=options.content_failures,
         )
         self.sender.budget = budget
         self.resolver = Resolver(options.attempts)
-        self._identities: list[Identity] = []
-        """The present one, last, and former ones of which something is not over yet."""
+        self.registration = Registration(database.url, self._name, options.lease_s, transient=budget is not None)
+        self._global_rate = None if options.global_rate is None else GlobalRate(options.global_rate, self._clock)
+        if self._global_rate is not None:
+            self.sender.pacer = self._global_rate.pacer
         self.read_stats = ReaderStats()
         self._reader = Reader(self.read_stats, MessageClass.REPLY, MessageClass.BULK)
         self._reply_reader = Reader(self.read_stats, MessageClass.REPLY, MessageClass.REPLY)
+        self.jobs = ChannelJobs(
+            database,
+            box,
+            self.transport,
+            self.lanes,
+            api_version=options.graph_api_version,
+            files=files,
+            downloads=Downloads(options.graph_api_url, options.most_media_bytes),
+            conversations_per_s=options.conversations_per_s,
+            may_call=lambda: clock() < self.registration.identity.may_write_until,
+            stop_lane=self.sender.judge.consequences.stop,
+            clock=self._clock,
+        )
         self._pauses = Acknowledger(self.lanes, self.transport)
-        self._payloads: dict[tuple[int, int, str], CompiledPayload] = {}
+        self._streams = Streams(self.lanes)
         self._bell = asyncio.Event()
         self._reply_bell = asyncio.Event()
         self._lease_bell = asyncio.Event()
         self._stopping = False
-        self._last_heartbeat = 0.0
         self._followed: tuple[int, int, int] | None = None
         """The leases that the lanes follow, if they follow all."""
         self._channels_seen: datetime | None = None
-        self._clock = asyncio.get_running_loop().time
 
     # --- life -----------------------------------------------------------------------------------------------------
 
@@ -171,28 +205,36 @@ class Worker:
             asyncio.create_task(self._again(loop), name="sender")
             for loop in (*[self.sender.run] * SENDERS, self.sender.run_replies)
         ]
+        # To the very end: what is in flight must not look like a dead worker's.
+        beating = asyncio.create_task(self._again(self.registration.beat, while_stopping=True), name="heartbeat")
         loops = [
             asyncio.create_task(self._again(self._tend), name="leases"),
             asyncio.create_task(self._again(self._read), name="reader"),
             asyncio.create_task(self._again(self._read_replies), name="reply reader"),
+            asyncio.create_task(self._again(self._carry_out_jobs), name="channel jobs"),
         ]
         stopped = asyncio.create_task(stop.wait(), name="stop")
         try:
-            done, _ = await asyncio.wait([writing, *sending, *loops, stopped], return_when=asyncio.FIRST_COMPLETED)
+            parts = [writing, beating, *sending, *loops, stopped]
+            done, _ = await asyncio.wait(parts, return_when=asyncio.FIRST_COMPLETED)
             for task in done - {stopped}:
                 task.result()  # a bug: end loudly
         finally:
             self._stopping = True
             stopped.cancel()
-            await self._shut_down(writing, sending, loops)
+            await self._shut_down(writing, beating, sending, loops)
 
     async def _shut_down(
-        self, writing: asyncio.Task[None], sending: list[asyncio.Task[None]], loops: list[asyncio.Task[None]]
+        self,
+        writing: asyncio.Task[None],
+        beating: asyncio.Task[None],
+        sending: list[asyncio.Task[None]],
+        loops: list[asyncio.Task[None]],
     ) -> None:
         for loop in loops:
             loop.cancel()
         await asyncio.gather(*loops, return_exceptions=True)
-        beating = asyncio.create_task(self._keep_beating())
+        await self.jobs.close()
         self.sender.close()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(GRACE_S):
@@ -201,7 +243,6 @@ class Worker:
         self.sender.give_back_armed()
         self.writer.close()
         done, _ = await asyncio.wait([writing], timeout=WRITE_GRACE_S)
-        beating.cancel()
         for task in (*sending, writing, beating):
             task.cancel()
         await asyncio.gather(*sending, writing, beating, return_exceptions=True)
@@ -213,12 +254,11 @@ class Worker:
                 async with self._database.borrow() as connection:
                     await leases.retire(connection, self.worker_id)
         # Not before: the transport is closed, and what was not saved is not to come any more.
-        for identity in self._identities:
-            await identity.release()
+        await self.registration.release_all()
 
-    async def _again(self, loop: Callable[[Connection], Awaitable[None]]) -> None:
+    async def _again(self, loop: Callable[[Connection], Awaitable[None]], *, while_stopping: bool = False) -> None:
         """Runs a loop that needs the database, again whenever it was away."""
-        while not self._stopping:
+        while while_stopping or not self._stopping:
             try:
                 async with self._database.borrow() as connection:
                     await loop(connection)
@@ -231,6 +271,9 @@ class Worker:
         self.saved.set()
         self.sender.wake()
 
+    async def _carry_out_jobs(self, connection: Connection) -> None:
+        await self.jobs.run(connection, lambda: self.worker_id)
+
     # --- reading --------------------------------------------------------------------------------------------------
 
     async def _read(self, connection: Connection) -> None:
@@ -241,7 +284,7 @@ class Worker:
             if self._bell.is_set() or now - polled_at >= POLL_S:
                 self._bell.clear()
                 polled_at = now
-                await self._refresh_streams(connection)
+                await self._streams.refresh(connection, self.worker_id)
                 await self._pauses.look(connection, self.worker_id)
             await self._pauses.acknowledge(connection, self.worker_id)
             if await self._reader.fill(connection, self.lanes.values(), now):
@@ -268,58 +311,17 @@ class Worker:
                 if not self._reply_reader.found_more:
                     break
 
-    async def _refresh_streams(self, connection: Connection) -> None:
-        rows = await outbox.open_streams(connection, self.worker_id)
-        wanted: dict[tuple[int, int], dict[int, int]] = {}
-        for workspace_id, channel_id, run_id, message_class in rows:
-            wanted.setdefault((workspace_id, channel_id), {})[run_id] = message_class
-        for key, lane in list(self.lanes.items()):
-            runs = wanted.get(key, {})
-            if not runs and not lane.streams:
-                continue
-            for run_id in lane.streams.keys() - runs.keys():
-                lane.drop_stream(run_id)
-            for run_id in runs.keys() - lane.streams.keys():
-                await self._open_stream(connection, lane, run_id, MessageClass(runs[run_id]))
-            for stream in lane.streams.values():
-                stream.more = True
-        used = {(w, r) for w, _, r, _ in rows}
-        for known in [known for known in self._payloads if known[:2] not in used]:
-            del self._payloads[known]
-
-    async def _open_stream(self, connection: Connection, lane: Lane, run_id: int, message_class: MessageClass) -> None:
-        if run_id <= 0:
-            lane.streams[run_id] = Stream(lane, run_id, None, message_class)
-            return
-        payload = await self._payload(connection, lane.channel, run_id)
-        if payload is not None:
-            limit = lane.media if payload.is_media else None
-            lane.streams[run_id] = Stream(lane, run_id, payload, message_class, limit)
-
-    async def _payload(self, connection: Connection, channel: Channel, run_id: int) -> CompiledPayload | None:
-        key = (channel.workspace_id, run_id, channel.kind)
-        payload = self._payloads.get(key)
-        if payload is None:
-            content = await outbox.run_content(connection, channel.workspace_id, run_id)
-            if content is None:
-                return None
-            try:
-                payload = compile_payload(channel.kind, _decode_content(content))
-            except (ContentError, msgspec.DecodeError) as error:
-                # Refused when the campaign was made; so this run was written past the API.
-                log.error("run_content_refused", run=run_id, channel=channel.id, reason=str(error))
-                return None
-            self._payloads[key] = payload
-        return payload
-
     # --- leases ---------------------------------------------------------------------------------------------------
 
     async def _tend(self, connection: Connection) -> None:
         while True:
-            await self._beat(connection)
-            await self._share_global_rate(connection)
+            if self.registration.lost.is_set():
+                await self._register(connection)
+            if self._global_rate is not None:
+                await self._global_rate.tend(connection, self.worker_id)
             await leases.acquire(connection, self.worker_id, self._workspace_id)
             await self._follow_leases(connection)
+            await self._hear_of_throttles(connection)
             await self._hand_over(connection)
             await self._refresh_channels(connection)
             for workspace_id, channel_id, _ in await leases.take_commands(connection, self.worker_id):
@@ -328,76 +330,24 @@ class Worker:
                     self.sender.wake()
             await leases.adopt_orphans(connection)
             await self.resolver.run_once(connection, self.worker_id)
-            await self._release_former_identities()
+            await self.registration.release_former()
             self.sender.tend()
-            await self._keep_order(connection)
-            await self._adapt_rates(connection)
+            await holding.let_pass(connection, self.lanes.values(), self._clock())
+            await rates.tend_lanes(connection, self.lanes.values(), self._clock())
+            self.sender.wake()
             await leases.publish(connection, self.worker_id, snapshot(self, self._name))
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(min(TEND_S, self._options.lease_s / 4)):
+                async with asyncio.timeout(TEND_S):
                     await self._lease_bell.wait()
             self._lease_bell.clear()
 
-    async def _beat(self, connection: Connection) -> None:
-        now, lease_s = self._clock(), self._options.lease_s
-        if self.worker_id and now - self._last_heartbeat < lease_s / 4:
-            return
-        if self.worker_id and await self._renew(connection):
-            self._last_heartbeat = now
-            return
-        if self.worker_id:
-            log.warning("worker_expired", worker=self.worker_id)
+    async def _register(self, connection: Connection) -> None:
         for lane in self.lanes.values():
             lane.drain()
             self._pauses.left(lane)
         self.lanes.clear()
-        asked_at = clock()
-        worker_id = await leases.register(
-            connection, self._name, os.getpid(), lease_s, transient=self.sender.budget is not None
-        )
-        identity = await Identity.assume(self._database.url, worker_id)
-        identity.renewed(asked_at, lease_s)
-        self._identities.append(identity)
-        self.sender.identity = identity
-        self.worker_id = self.writer.worker_id = worker_id
-        self._last_heartbeat = now
-        log.info("worker_registered", worker=worker_id)
-
-    async def _renew(self, connection: Connection) -> bool:
-        asked_at, lease_s = clock(), self._options.lease_s
-        if not await leases.heartbeat(connection, self.worker_id, lease_s):
-            return False
-        self._identities[-1].renewed(asked_at, lease_s)
-        return True
-
-    async def _release_former_identities(self) -> None:
-        over = [identity for identity in self._identities[:-1] if not identity.open]
-        self._identities = [identity for identity in self._identities if identity not in over]
-        for identity in over:
-            await identity.release()
-
-    async def _share_global_rate(self, connection: Connection) -> None:
-        """A slice each, leased with the heartbeat: live workers' slices never add up to more than the whole."""
-        if self._options.global_rate is None:
-            return
-        pacer, even = self.sender.pacer, await leases.even_rate(connection, self._options.global_rate)
-        if pacer is not None and pacer.rate > even:
-            # Slower first, then the rest is free for others.
-            pacer.set_rate(even, self._clock())
-        rate = await leases.take_rate_slice(connection, self.worker_id, self._options.global_rate, even)
-        if pacer is None:
-            if rate > 0:
-                self.sender.pacer = TokenBucket(rate, self._clock())
-        elif 0 < rate != pacer.rate:
-            pacer.set_rate(rate, self._clock())
-
-    async def _keep_beating(self) -> None:
-        """While stopping: what is in flight must not look like a dead worker's."""
-        while True:
-            with contextlib.suppress(DatabaseUnavailable):
-                async with self._database.borrow() as connection:
-                    await self._renew(connection)
-            await asyncio.sleep(self._options.lease_s / 4)
+        self.sender.identity = await self.registration.register(connection)
+        self.worker_id = self.writer.worker_id = self.registration.worker_id
 
     async def _follow_leases(self, connection: Connection) -> None:
         """A lane for each channel that is ours, also if the answer that said so was lost; none for any other."""
@@ -416,23 +366,23 @@ class Worker:
         self._followed = None if missing else stamp
         if not missing:
             return
-        attempted = await order.attempted(connection, self.worker_id, missing)
         learned = await leases.learned_rates(connection, self.worker_id)
+        standing = await cooldowns.of_worker(connection, self.worker_id)
+        breakers = {(s.workspace_id, s.channel_id): s for s in standing if s.cause is Cause.BREAKER}
+        taken: dict[tuple[int, int], Lane] = {}
         for channel in await channels.get_channels(connection, missing):
             key = (channel.workspace_id, channel.id)
             head = await self._head(connection, channel)
             if head is not None:
-                lane = self._lane(channel, owned[key], head, learned.get(key, channel.rate_per_second))
-                for message in attempted:
-                    if (message.workspace_id, message.channel_id) == key:
-                        until = self._clock() + lane.grace_s - message.age_s if message.doubtful else None
-                        lane.hold(message.message_id, Away(message.recipient, message.message_class, until))
-                self.lanes[key] = lane
-        if taken := len(missing & self.lanes.keys()):
-            log.info("channels_taken", worker=self.worker_id, count=taken)
+                rate = learned.get(key, channel.rate_per_second)
+                taken[key] = self._lane(channel, owned[key], head, rate, breakers.get(key))
+        await holding.load(connection, self.worker_id, taken.values(), self._clock())
+        self.lanes |= taken
+        if taken:
+            log.info("channels_taken", worker=self.worker_id, count=len(taken))
             self.ring()
 
-    def _lane(self, channel: Channel, lease: Lease, head: RequestHead, rate: float) -> Lane:
+    def _lane(self, channel: Channel, lease: Lease, head: RequestHead, rate: float, breaker: Standing | None) -> Lane:
         options = self._options
         lane = Lane(
             channel,
@@ -442,7 +392,19 @@ class Worker:
             Breaker(options.breaker_threshold, options.breaker_timeout_s, options.breaker_enabled),
         )
         lane.stopped = channel.state is ChannelState.STOPPED
+        if breaker is not None:
+            lane.breaker.take_over(breaker.step, breaker.reason, breaker.left_s, self._clock())
+        follow(lane, self.writer, self._clock)
         return lane
+
+    async def _hear_of_throttles(self, connection: Connection) -> None:
+        """What Meta told other workers, or the channels' last owners."""
+        now = self._clock()
+        for standing in await cooldowns.of_worker(connection, self.worker_id):
+            lane = self.lanes.get((standing.workspace_id, standing.channel_id))
+            if lane is not None and standing.cause is Cause.THROTTLE:
+                lane.resume_at = max(lane.resume_at, now + standing.left_s)
+                lane.throttled = max(lane.throttled, standing.step)
 
     async def _head(self, connection: Connection, channel: Channel) -> RequestHead | None:
         """None, and the channel stopped, when its token cannot be read: others must not suffer for it."""
@@ -451,7 +413,8 @@ class Worker:
         except SecretError as error:
             if channel.state is ChannelState.ACTIVE:  # else it is known, and looked at again each round
                 log.error("channel_secret_unreadable", channel=channel.id)
-            await channels.stop_channel(connection, channel.workspace_id, channel.id, "secret", str(error))
+            stop = Stop(channel.workspace_id, channel.id, channel.token, ErrorScope.CHANNEL, "secret", str(error))
+            await channels.stop_channels(connection, [stop])
             return None
         return self.transport.head(
             "POST",
@@ -473,48 +436,11 @@ class Worker:
                 lane.head, stopped = head or lane.head, stopped or head is None
             if channel.rate_per_second != lane.adaptive.maximum:
                 lane.adaptive.set_maximum(channel.rate_per_second)
-                lane.pacer.set_rate(lane.adaptive.current, self._clock())
+                lane.set_rate(lane.adaptive.current, self._clock())
             if not stopped:
                 lane.breaker.reset()
             lane.stopped, lane.channel = stopped, channel
             self.ring()
-
-    async def _keep_order(self, connection: Connection) -> None:
-        """Lets pass what waits behind a message that somebody else has settled, or that has been in doubt for long."""
-        now = self._clock()
-        suspects: dict[int, Lane] = {}
-        for lane in self.lanes.values():
-            if lane.away:
-                # Those that hold somebody up are looked at each time, of the rest some.
-                suspects |= dict.fromkeys(lane.holding(LOOK_UP), lane)
-        if not suspects:
-            return
-        found = await order.states(connection, [(lane.channel.workspace_id, id) for id, lane in suspects.items()])
-        for id, lane in suspects.items():
-            away = lane.away.get(id)
-            if away is None or (state := found.get(id)) == "s":
-                continue
-            if state is None or (state == "u" and away.until is not None and away.until <= now):
-                lane.let_pass([id])
-            elif state == "r" and away.until is not None:
-                # It is to be sent again after all.
-                lane.away[id] = replace(away, until=None)
-        self.sender.wake()
-
-    async def _adapt_rates(self, connection: Connection) -> None:
-        """Faster again where it is quiet; what was learnt is kept for the next owner."""
-        now = self._clock()
-        learned = []
-        for lane in self.lanes.values():
-            if lane.adaptive.quiet(now):
-                lane.pacer.set_rate(lane.adaptive.current, now)
-                if lane.adaptive.learned is None:
-                    log.info("rate_restored", channel=lane.channel.id, rate=lane.adaptive.current)
-            if lane.learned != (rate := lane.adaptive.learned):
-                lane.learned = rate
-                learned.append((lane.lease, rate))
-        if learned:
-            await leases.keep_learned_rates(connection, learned)
 
     async def _hand_over(self, connection: Connection) -> None:
         excess = await leases.surplus(connection, self.worker_id)

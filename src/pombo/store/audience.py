@@ -188,13 +188,25 @@ _TAKE_CONTACTS = """
     SELECT id AS position, channel_id, external_id AS recipient, nullif(attributes, '{}') AS variables
     FROM contacts WHERE workspace_id = $1 AND channel_id = $6 AND id > $3 ORDER BY id LIMIT $4"""
 
+# Who is on the suppression list is left out of bulk runs and counted as rejected. The list is probed person by person
+# and not joined, for it may be a thousand times longer than the chunk; a workspace without one skips it.
+#
 # Whoever is in the run already, from an earlier chunk or an earlier line of this one, is a duplicate. `{on_conflict}`
 # leaves them out; without it the insert takes half the time, and fails when there is one.
 _MOVE = """
 WITH chunk AS MATERIALIZED ({take}
+), asks AS MATERIALIZED (
+    SELECT class = 2 AND EXISTS (SELECT FROM suppressions WHERE workspace_id = $1) AS for_suppressions
+    FROM runs WHERE workspace_id = $1 AND id = $2
+), wanted AS MATERIALIZED (
+    SELECT c.*, CASE WHEN (SELECT for_suppressions FROM asks) THEN (
+        SELECT reason FROM suppressions
+        WHERE workspace_id = $1 AND recipient = c.recipient
+          AND kind = (SELECT kind FROM channels WHERE workspace_id = $1 AND id = c.channel_id)) END AS suppressed
+    FROM chunk c
 ), numbered AS MATERIALIZED (
     SELECT nextval('message_ids') AS id, c.channel_id, c.recipient, c.variables
-    FROM (SELECT * FROM chunk ORDER BY position) AS c
+    FROM (SELECT * FROM wanted WHERE suppressed IS NULL ORDER BY position) AS c
 ), joined AS (
     INSERT INTO run_recipients (workspace_id, run_id, channel_id, recipient, message_id)
     SELECT $1, $2, channel_id, recipient, id FROM numbered
@@ -210,10 +222,15 @@ WITH chunk AS MATERIALIZED ({take}
     SELECT DISTINCT $1::bigint, q.channel_id, $2::bigint, r.class
     FROM queued q JOIN runs r ON r.workspace_id = $1 AND r.id = $2
     ON CONFLICT DO NOTHING
+), rejected AS (
+    INSERT INTO run_rejects (workspace_id, run_id, line, recipient, code, reason)
+    SELECT $1, $2, position, recipient, 'suppressed', 'This person is on the suppression list: ' || suppressed
+    FROM wanted WHERE suppressed IS NOT NULL
 ), counted AS (
-    INSERT INTO run_deltas (workspace_id, run_id, total, duplicates)
-    SELECT $1, $2, inserted, taken - inserted
-    FROM (SELECT count(*) AS taken FROM chunk) AS c, (SELECT count(*) AS inserted FROM queued) AS q
+    INSERT INTO run_deltas (workspace_id, run_id, total, duplicates, rejected)
+    SELECT $1, $2, inserted, taken - inserted - left_out, left_out
+    FROM (SELECT count(*) AS taken, count(suppressed) AS left_out FROM wanted) AS c,
+         (SELECT count(*) AS inserted FROM queued) AS q
     WHERE taken > 0
 )
 SELECT count(*) AS taken, max(position) AS last FROM chunk

@@ -1,12 +1,14 @@
 """Channels: the Pages and numbers a workspace sends from."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import NamedTuple
 
 from pombo.domain.channels import ChannelKind, ChannelState
 from pombo.domain.doubt import DEFAULT_GRACE_S, DoubtPolicy
 from pombo.domain.ids import AppId, ChannelId, WorkspaceId
+from pombo.domain.outcomes import ErrorScope
 from pombo.store.database import Connection
 from pombo.store.errors import NotFound
 from pombo.store.secrets import SecretBox
@@ -146,16 +148,43 @@ async def find_channel(connection: Connection, workspace_id: WorkspaceId, name_o
     return _channel(rows[0])
 
 
-async def stop_channel(
-    connection: Connection, workspace_id: WorkspaceId, channel_id: ChannelId, code: str, why: str
-) -> None:
+CONCERNED = """(c.id = hit.id OR c.kind = hit.kind AND (e.scope = 'app' AND c.app_id = hit.app_id
+                                             OR e.scope = 'account' AND c.waba_id = hit.waba_id))"""
+"""SQL: whether channel `c` is concerned by the error `e` that channel `hit` met. The same rule as `is_concerned`."""
+
+
+def is_concerned(channel: Channel, hit: Channel, scope: ErrorScope) -> bool:
+    """Whether an error that `hit` met, with this scope, is `channel`'s as well."""
+    if channel.workspace_id != hit.workspace_id or channel.kind is not hit.kind:
+        return False
+    return (
+        channel.id == hit.id
+        or (scope is ErrorScope.APP and channel.app_id == hit.app_id)
+        or (scope is ErrorScope.ACCOUNT and channel.waba_id is not None and channel.waba_id == hit.waba_id)
+    )
+
+
+class Stop(NamedTuple):
+    """An error that means that nothing more can be sent until somebody acts."""
+
+    workspace_id: int
+    channel_id: int
+    token: bytes
+    """That the channel had. If it has another one by now, the error is about the old one and stops nothing."""
+    scope: ErrorScope
+    code: str
+    why: str
+
+
+async def stop_channels(connection: Connection, stops: Sequence[Stop]) -> None:
+    """Stops each one's channel, and those that its scope says are concerned as well."""
     await connection.execute(
-        """UPDATE channels SET state = 'stopped', stop_code = $3, stop_reason = $4, stopped_at = clock_timestamp()
-           WHERE workspace_id = $1 AND id = $2 AND state = 'active'""",
-        workspace_id,
-        channel_id,
-        code,
-        why,
+        f"""UPDATE channels c SET state = 'stopped', stop_code = e.code, stop_reason = e.why, stopped_at = now()
+            FROM unnest($1::bigint[], $2::bigint[], $3::bytea[], $4::text[], $5::text[], $6::text[])
+                AS e (workspace_id, channel_id, token, scope, code, why)
+            JOIN channels hit ON hit.workspace_id = e.workspace_id AND hit.id = e.channel_id AND hit.token = e.token
+            WHERE c.workspace_id = hit.workspace_id AND {CONCERNED} AND c.state = 'active'""",
+        *map(list, zip(*stops, strict=True)),
     )
 
 

@@ -41,13 +41,16 @@ AWAY = (
 
 _GONE = re.compile("clos|released back to the pool")
 
-TRY_AGAIN = (asyncpg.DeadlockDetectedError, asyncpg.SerializationError)
+TRY_AGAIN = (asyncpg.DeadlockDetectedError, asyncpg.SerializationError, asyncpg.LockNotAvailableError)
 """Two transactions were in each other's way: the same again, from the start, goes through."""
 
 # A connection attempt that takes longer has failed for its caller.
 _CONNECT_TIMEOUT_S = 5.0
 # The server ends a session that holds a transaction open and idle, before its locks and its snapshot hurt the lanes.
 _IDLE_IN_TRANSACTION = "3s"
+# That does not reach a client which fell silent (was stopped, or cut off) between preparing a statement and executing
+# it, because its session does not count as idle then. This does, from PostgreSQL 17 on. Ours take a second at most.
+_BOUND = "set_config('transaction_timeout', '20s', true)"
 # A request's caller has given up by then; what workers do in one statement takes a second at most, unless the server is
 # in trouble; DDL has its own lock time-outs and may wait for a long reader.
 _STATEMENT_TIMEOUT: dict[Role, str] = {"pombo_app": "15s", "pombo_worker": "60s", "pombo_owner": "0"}
@@ -115,7 +118,8 @@ class Database:
         """A transaction that sees one workspace. Raises DatabaseUnavailable."""
         with away():
             async with self.app.acquire() as connection, connection.transaction():
-                await connection.execute("SELECT set_config('pombo.workspace_id', $1, true)", str(workspace_id))
+                bound = f", {_BOUND}" if _can_bound(connection) else ""
+                await connection.execute(f"SELECT set_config('pombo.workspace_id', $1, true){bound}", str(workspace_id))
                 yield connection
 
     @asynccontextmanager
@@ -126,9 +130,14 @@ class Database:
                 yield connection
 
     @asynccontextmanager
-    async def transaction(self) -> AsyncIterator[Connection]:
-        """A worker connection in one transaction. Raises DatabaseUnavailable."""
+    async def transaction(self, *, bounded: bool = True) -> AsyncIterator[Connection]:
+        """A worker connection in one transaction, which the server ends unless it is over in 20 s.
+
+        One that is not `bounded` must hold no locks that anybody waits for. Raises DatabaseUnavailable.
+        """
         async with self.borrow() as connection, connection.transaction():
+            if bounded and _can_bound(connection):
+                await connection.execute(f"SELECT {_BOUND}")
             yield connection
 
     @asynccontextmanager
@@ -141,6 +150,10 @@ class Database:
             yield connection
         finally:
             await connection.close(timeout=1)
+
+
+def _can_bound(connection: Connection) -> bool:
+    return connection.get_server_version()[:2] >= (17, 0)
 
 
 class away:  # noqa: N801  (reads as a word: `with away():`)

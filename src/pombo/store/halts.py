@@ -32,6 +32,14 @@ async def release(connection: Connection, workspace_id: WorkspaceId) -> bool:
     return released == "DELETE 1"
 
 
+async def halted_workspaces(connection: Connection) -> list[str]:
+    """Their names. On a worker connection."""
+    rows = await connection.fetch(
+        "SELECT w.name FROM halts h JOIN workspaces w ON w.id = h.workspace_id ORDER BY w.name"
+    )
+    return [row["name"] for row in rows]
+
+
 async def get_halt(connection: Connection, workspace_id: WorkspaceId) -> Halt | None:
     row = await connection.fetchrow("SELECT since, halted_at FROM halts WHERE workspace_id = $1", workspace_id)
     return None if row is None else Halt(*row)

@@ -51,9 +51,14 @@ class HeldMessage:
     """What came in place of an answer."""
 
 
+# Each message is looked up by itself (OFFSET 0 is a fence), or the planner may read the outbox whole for a page.
 _WHICH = """
 FROM doubts d
-JOIN outbox o ON o.workspace_id = d.workspace_id AND o.id = d.message_id AND o.state = 'u' AND o.attempt = d.attempt
+CROSS JOIN LATERAL (
+    SELECT error_title FROM outbox
+    WHERE workspace_id = d.workspace_id AND id = d.message_id AND state = 'u' AND attempt = d.attempt
+    OFFSET 0 {lock}
+) o
 WHERE d.workspace_id = $1 AND d.held IS NOT NULL AND d.message_id > $2
   AND (d.channel_id = $3 OR $3 IS NULL) AND (d.run_id = $4 OR $4 IS NULL)
   AND (d.message_id = ANY ($5::bigint[]) OR $5 IS NULL)
@@ -63,13 +68,12 @@ ORDER BY d.message_id LIMIT $6
 _LIST = f"""
 SELECT d.message_id, d.channel_id, d.run_id, d.recipient, d.attempt, d.intent_at, d.since, d.held, d.held_since,
        o.error_title
-{_WHICH}
+{_WHICH.format(lock="")}
 """
 
 _LOCK = f"""
 SELECT d.message_id, d.attempt, d.channel_id, d.intent_at
-{_WHICH}
-FOR UPDATE OF o
+{_WHICH.format(lock="FOR UPDATE")}
 """
 
 

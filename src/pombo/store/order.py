@@ -23,7 +23,8 @@ class Attempted:
     """How long it has been in doubt; 0 for one that waits."""
 
 
-# What is in flight of a former owner is in doubt from now on, whether its row says so already or not.
+# What is in flight of a former owner is in doubt from now on, whether its row says so already or not. Each message is
+# looked up by itself (OFFSET 0 is a fence), or the planner pairs all of them with all channels first.
 _ATTEMPTED = """
 WITH mine AS (
     SELECT * FROM unnest($1::bigint[], $2::bigint[]) AS c (workspace_id, channel_id)
@@ -36,13 +37,18 @@ WITH mine AS (
     SELECT m.workspace_id, m.id, now()
     FROM intents i, unnest(i.workspace_ids, i.message_ids) AS m (workspace_id, id) WHERE i.worker_id <> $3
 )
-SELECT o.workspace_id, o.channel_id, o.id, coalesce(s.class, 2), o.recipient, o.state <> 'r',
+SELECT o.workspace_id, o.channel_id, o.id,
+       coalesce((SELECT class FROM streams s WHERE s.workspace_id = o.workspace_id AND s.channel_id = o.channel_id
+                                               AND s.run_id = o.run_id), 2),
+       o.recipient, o.state <> 'r',
        coalesce(extract(epoch FROM now() - a.since), 0)::float8
 FROM attempted a
-JOIN outbox o ON o.workspace_id = a.workspace_id AND o.id = a.message_id
+CROSS JOIN LATERAL (
+    SELECT workspace_id, channel_id, id, run_id, recipient, state FROM outbox
+    WHERE workspace_id = a.workspace_id AND id = a.message_id AND (state <> 'r' OR attempt > 0)
+    OFFSET 0
+) o
 JOIN mine c ON c.workspace_id = o.workspace_id AND c.channel_id = o.channel_id
-LEFT JOIN streams s ON s.workspace_id = o.workspace_id AND s.channel_id = o.channel_id AND s.run_id = o.run_id
-WHERE o.state <> 'r' OR o.attempt > 0
 ORDER BY o.id
 """
 
@@ -54,10 +60,13 @@ async def attempted(connection: Connection, worker_id: int, keys: Collection[tup
 
 
 async def states(connection: Connection, messages: Collection[tuple[int, int]]) -> dict[int, str]:
-    """The outbox state of those of these messages (workspace, message) that are still in it."""
+    """The outbox state of those of these messages (workspace, message) that are still in it; `p` for what is paused."""
     rows = await connection.fetch(
-        """SELECT o.id, o.state::text FROM unnest($1::bigint[], $2::bigint[]) AS m (workspace_id, id)
-           JOIN outbox o ON o.workspace_id = m.workspace_id AND o.id = m.id""",
+        """SELECT o.id, CASE WHEN o.state = 'r' AND s.state = 'paused' THEN 'p' ELSE o.state::text END
+           FROM unnest($1::bigint[], $2::bigint[]) AS m (workspace_id, id)
+           JOIN outbox o ON o.workspace_id = m.workspace_id AND o.id = m.id
+           LEFT JOIN streams s
+               ON s.workspace_id = o.workspace_id AND s.channel_id = o.channel_id AND s.run_id = o.run_id""",
         [message[0] for message in messages],
         [message[1] for message in messages],
     )

@@ -60,7 +60,8 @@ async def read_ahead(connection: Connection, readings: Sequence[Reading]) -> lis
 # The lease rows are locked for key share: a takeover locks them for update, so it waits for this statement's commit,
 # and this statement, when it comes second, finds the epoch raised and sends nothing. Leases are probed one by one and
 # then looked up in an array, because a join of two lists whose sizes the planner cannot know is quadratic at its worst
-# (500 channels: 97 ms instead of 4).
+# (500 channels: 97 ms instead of 4). `+ 0` keeps the planner to the primary key: while the outbox is not analyzed yet,
+# it took the channel's index for as good, and read all of its messages for each one (1.5 s instead of 5 ms).
 _INTENT = """
 WITH leased AS (
     SELECT l.channel_id
@@ -76,7 +77,7 @@ WITH leased AS (
     UPDATE outbox o SET state = 's', attempt = o.attempt + 1, epoch = w.epoch, intent_at = now()
     FROM unnest($3::bigint[], $4::bigint[], $5::bigint[], $9::smallint[]) AS w (workspace_id, id, epoch, attempt)
     WHERE o.workspace_id = w.workspace_id AND o.id = w.id AND o.state = 'r' AND o.attempt = w.attempt
-      AND o.channel_id = ANY (ARRAY (SELECT channel_id FROM leased))
+      AND o.channel_id + 0 = ANY (ARRAY (SELECT channel_id FROM leased))
     RETURNING o.workspace_id, o.id
 ), noted AS (
     INSERT INTO intents (worker_id, id, workspace_ids, message_ids)

@@ -55,6 +55,7 @@ class Evidence(NamedTuple):
     at: datetime
 
 
+# `+ 0`: see the intent (store.outbox).
 _SETTLE = """
 WITH outcome AS (
     SELECT workspace_id, channel_id, id, attempt, coalesce(state, 2::smallint) AS state, provider_id, error_code,
@@ -64,7 +65,7 @@ WITH outcome AS (
         AS o (workspace_id, channel_id, id, attempt, state, provider_id, error_code, error_subcode, error_title)
 ), gone AS (
     DELETE FROM outbox b USING outcome o
-    WHERE b.workspace_id = o.workspace_id AND b.id = o.id AND b.channel_id = o.channel_id
+    WHERE b.workspace_id = o.workspace_id AND b.id = o.id AND b.channel_id + 0 = o.channel_id
       AND (o.state = 2 AND b.attempt >= o.attempt OR o.state = 1 AND b.attempt = o.attempt AND b.state <> 'r'
            OR o.state = 0 AND (b.state = 'r' OR b.state = 'u' AND b.attempt = o.attempt))
     RETURNING b.workspace_id, b.id, b.run_id, b.channel_id, b.recipient, coalesce(b.intent_at, now()) AS intent_at,
@@ -88,6 +89,8 @@ WITH outcome AS (
     SELECT workspace_id, run_id, count(*) FILTER (WHERE state = 2), count(*) FILTER (WHERE state = 1),
            count(*) FILTER (WHERE state = 0), -count(*) FILTER (WHERE was = 'u')
     FROM gone GROUP BY workspace_id, run_id
+), replied AS (
+    INSERT INTO reply_changes (workspace_id, message_id) SELECT workspace_id, id FROM gone WHERE run_id = 0
 ), finished AS (
     DELETE FROM intents WHERE worker_id = $10 AND id = ANY ($11::bigint[])
 )
@@ -130,6 +133,8 @@ WITH witness AS (
     INSERT INTO sent_twice (workspace_id, run_id, message_id, provider_id, first_provider_id, channel_id, recipient)
     SELECT workspace_id, run_id, id, brought, known, channel_id, recipient FROM found WHERE again
     ON CONFLICT DO NOTHING
+), replied AS (
+    INSERT INTO reply_changes (workspace_id, message_id) SELECT workspace_id, id FROM found WHERE run_id = 0
 )
 INSERT INTO run_deltas (workspace_id, run_id, accepted, failed, cancelled, sent_twice)
 SELECT workspace_id, run_id, count(*) FILTER (WHERE was < 2), -count(*) FILTER (WHERE was = 1),

@@ -47,3 +47,11 @@ async def ask_breaker_reset(connection: Connection, workspace_id: WorkspaceId, c
         workspace_id,
         channel_id,
     )
+
+
+async def newest_worker(connection: Connection, name: str) -> int:
+    """The id of the last one that registered under this name and is alive; 0 when there is none."""
+    newest: int = await connection.fetchval(
+        "SELECT coalesce(max(id), 0) FROM workers WHERE name = $1 AND expires_at > clock_timestamp()", name
+    )
+    return newest

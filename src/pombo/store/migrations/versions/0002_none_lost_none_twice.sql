@@ -9,6 +9,9 @@ ALTER TABLE streams ADD COLUMN class smallint NOT NULL DEFAULT 2 CHECK (class BE
 ALTER TABLE streams ADD COLUMN touched_at timestamptz NOT NULL DEFAULT now();
 -- A direct message brings its own content; a run's messages share the run's.
 ALTER TABLE outbox ADD COLUMN content jsonb CHECK (jsonb_typeof(content) = 'object');
+-- An intent updates whole pages' worth of neighbours at once: with half a page free all of them are heap-only, with the
+-- former 30 % less than half, and an intent of 500 takes 3 ms instead of 6.
+ALTER TABLE outbox SET (fillfactor = 45);
 -- Messages that wait for another attempt: a channel's new owner finds here whom it must hold later messages for.
 CREATE TABLE retries (
     workspace_id bigint NOT NULL,
@@ -133,6 +136,31 @@ GRANT USAGE, SELECT ON SEQUENCE halts_number_seq TO pombo_worker, pombo_app;
 ALTER TABLE channel_leases ADD COLUMN acknowledged_halt bigint NOT NULL DEFAULT 0;
 
 -- --- consequences of errors ------------------------------------------------------------------------------------------
+-- Who wants no more campaigns, by Meta's word (then with its code) or the workspace's own.
+CREATE TABLE suppressions (
+    workspace_id bigint NOT NULL,
+    kind text NOT NULL CHECK (kind IN ('messenger', 'whatsapp')),
+    -- In the form of outbox.recipient.
+    recipient text NOT NULL CHECK (recipient <> ''),
+    reason text NOT NULL CHECK (reason <> ''),
+    code text,
+    at timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (workspace_id, kind, recipient)
+);
+-- How long a channel leaves Meta alone, for lanes that did not hear it themselves: a new owner's, and those of other
+-- workers when the whole Meta app or WhatsApp account is concerned. A breaker's row goes when it closes; a throttle's
+-- means nothing once it is over.
+CREATE TABLE cooldowns (
+    workspace_id bigint NOT NULL,
+    channel_id bigint NOT NULL,
+    cause text NOT NULL CHECK (cause IN ('breaker', 'throttle')),
+    until timestamptz NOT NULL,
+    -- Failures, or pauses, in a row.
+    step integer NOT NULL CHECK (step >= 0),
+    reason text NOT NULL,
+    PRIMARY KEY (workspace_id, channel_id, cause),
+    FOREIGN KEY (workspace_id, channel_id) REFERENCES channels (workspace_id, id) ON DELETE CASCADE
+) WITH (fillfactor = 50);
 
 -- --- rates -----------------------------------------------------------------------------------------------------------
 -- A worker's part of the global rate, leased with its heartbeat: the parts of live workers never add up to more.

@@ -1,0 +1,98 @@
+"""`pombo doubts …`: messages held in doubt, and what to do with them."""
+
+import json
+from typing import Annotated, Any
+
+import typer
+
+from pombo.run.command import DEFAULT_WORKSPACE, ExistingWorkspaceOption, JsonOption, prepare, with_database
+from pombo.run.place import Place
+from pombo.store.database import Database
+from pombo.store.held import DoubtAction
+
+doubts_app = typer.Typer(no_args_is_help=True, help="Messages held in doubt.")
+
+ChannelChoice = Annotated[str | None, typer.Option("--channel", help="Those of a channel: id, Meta's id, or name.")]
+RunChoice = Annotated[int | None, typer.Option("--run", min=1, help="Those of a run.")]
+MessageChoice = Annotated[list[int] | None, typer.Option("--message", min=1, help="This one; may be given again.")]
+
+
+@doubts_app.command("list")
+def doubts_list(
+    channel: ChannelChoice = None,
+    run: RunChoice = None,
+    workspace: ExistingWorkspaceOption = DEFAULT_WORKSPACE,
+    as_json: JsonOption = False,
+) -> None:
+    """List the messages that may or may not have been sent, and why they are held."""
+    from pombo.run import doubts
+
+    async def fetch(place: Place, database: Database) -> list[dict[str, Any]]:
+        wanted = doubts.Filter(workspace, channel, run, [])
+        return [doubts.as_json(message) for message in await doubts.list_held(database, wanted)]
+
+    found = with_database(prepare("cli"), fetch)
+    if as_json:
+        typer.echo(json.dumps(found))
+        return
+    for m in found:
+        where = f"channel {m['channelId']}  run {m['runId']}"
+        typer.echo(f"{m['messageId']:>10}  {m['recipient']:<18}  {where}  {m['attemptedAt']:.19}  {m['words']}")
+    if not found:
+        typer.echo("Nothing is held.")
+
+
+@doubts_app.command("resend")
+def doubts_resend(
+    channel: ChannelChoice = None,
+    run: RunChoice = None,
+    message: MessageChoice = None,
+    workspace: ExistingWorkspaceOption = DEFAULT_WORKSPACE,
+    as_json: JsonOption = False,
+) -> None:
+    """Send held messages again, at the risk that somebody gets one twice."""
+    _resolve(DoubtAction.RESEND, workspace, channel, run, message, as_json)
+
+
+@doubts_app.command("mark-sent")
+def doubts_mark_sent(
+    channel: ChannelChoice = None,
+    run: RunChoice = None,
+    message: MessageChoice = None,
+    workspace: ExistingWorkspaceOption = DEFAULT_WORKSPACE,
+    as_json: JsonOption = False,
+) -> None:
+    """Count held messages as sent."""
+    _resolve(DoubtAction.MARK_SENT, workspace, channel, run, message, as_json)
+
+
+@doubts_app.command("drop")
+def doubts_drop(
+    channel: ChannelChoice = None,
+    run: RunChoice = None,
+    message: MessageChoice = None,
+    workspace: ExistingWorkspaceOption = DEFAULT_WORKSPACE,
+    as_json: JsonOption = False,
+) -> None:
+    """Give held messages up: they count as cancelled."""
+    _resolve(DoubtAction.DROP, workspace, channel, run, message, as_json)
+
+
+def _resolve(
+    action: DoubtAction, workspace: str, channel: str | None, run: int | None, messages: list[int] | None, as_json: bool
+) -> None:
+    from pombo.run import doubts
+
+    wanted = doubts.Filter(workspace, channel, run, messages or [])
+
+    async def resolve(place: Place, database: Database) -> int:
+        return await doubts.resolve(database, action, wanted)
+
+    count = with_database(prepare("cli"), resolve)
+    words = {
+        DoubtAction.RESEND: "to be sent again",
+        DoubtAction.MARK_SENT: "marked as sent",
+        DoubtAction.DROP: "dropped",
+    }
+    done = f"{count} {words[action]}."
+    typer.echo(json.dumps({"action": action.value, "resolved": count}) if as_json else done)
