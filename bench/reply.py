@@ -41,25 +41,30 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--replies", type=float, default=50.0, help="a second")
     parser.add_argument("--seconds", type=float, default=20.0, help="of replies")
     parser.add_argument("--channels", type=int, default=20)
-    parser.add_argument("--rate", type=float, default=UNLIMITED, help="of each channel, messages/s")
+    parser.add_argument(
+        "--rates", type=float, nargs="+", default=[UNLIMITED, 40.0], help="of each channel, messages/s; a case each"
+    )
     parser.add_argument("--latency-ms", type=float, nargs="+", default=[0, 80], help="of the answers")
 
 
 def main(options: argparse.Namespace) -> dict[str, Any]:
     with open_place() as place:
-        results = [_case(place, latency_ms, options) for latency_ms in options.latency_ms]
+        results = [
+            _case(place, latency_ms, rate, options) for rate in options.rates for latency_ms in options.latency_ms
+        ]
     return {"machine": machine(), "waiting": options.waiting, "replies_per_s": options.replies, "results": results}
 
 
-def _case(place: Place, latency_ms: float, options: argparse.Namespace) -> dict[str, Any]:
+def _case(place: Place, latency_ms: float, rate: float, options: argparse.Namespace) -> dict[str, Any]:
     wire = WIRES[ChannelKind.MESSENGER]
     count = int(options.replies * options.seconds)
     watched = range(_FIRST_REPLY, _FIRST_REPLY + count)
     with answer.ours(Serving(wire.kind, ANSWER_PORT, latency_ms / 1000, watched=watched)) as server:
-        figures = uvloop.run(_measure(place, place.pombo_database(), server, wire, count, options))
-    result = {"latency_ms": latency_ms, **figures}
+        figures = uvloop.run(_measure(place, place.pombo_database(), server, wire, count, rate, options))
+    result = {"latency_ms": latency_ms, "rate_per_channel": None if rate == UNLIMITED else rate, **figures}
+    limit = "no limit" if rate == UNLIMITED else f"{rate:g}/s a channel"
     print(
-        f"{latency_ms:.0f} ms: p50 {result['p50_ms']:.1f}, p99 {result['p99_ms']:.1f}, "
+        f"{latency_ms:.0f} ms, {limit}: p50 {result['p50_ms']:.1f}, p99 {result['p99_ms']:.1f}, "
         f"most {result['max_ms']:.1f} ms; bulk {result['bulk_rate']:,.0f}/s",
         flush=True,
     )
@@ -67,10 +72,10 @@ def _case(place: Place, latency_ms: float, options: argparse.Namespace) -> dict[
 
 
 async def _measure(
-    place: Place, url: str, server: Answerer, wire: Wire, count: int, options: argparse.Namespace
+    place: Place, url: str, server: Answerer, wire: Wire, count: int, rate: float, options: argparse.Namespace
 ) -> dict[str, Any]:
     async with Database.open(url, "pombo bench") as database:
-        seeded = await seed(database, wire, options.channels, options.waiting, rate=options.rate)
+        seeded = await seed(database, wire, options.channels, options.waiting, rate=rate)
     await settle_down(url)
     connection = await pombo_processes.connect(url)
     async with pombo_processes.worker(url, server.url), pombo_processes.api(url):

@@ -115,13 +115,14 @@ def _reply(document: dict[str, Any]) -> str:
     rows = [
         [
             f"{result['latency_ms']:.0f} ms",
+            "none" if result["rate_per_channel"] is None else f"{result['rate_per_channel']:g}/s",
             *(_ms(result[f"{name}_ms"]) for name in ("p50", "p99", "max")),
             _ms(result["p99_ms"] - result["latency_ms"]),
             f"{result['bulk_rate']:,.0f}/s",
         ]
         for result in document["results"]
     ]
-    head = ["latency", "p50", "p99", "slowest", "p99 without the latency", "bulk messages meanwhile"]
+    head = ["latency", "channels' limit", "p50", "p99", "slowest", "p99 without the latency", "bulk messages meanwhile"]
     return f"{document['waiting']:,} bulk messages waiting, {document['replies_per_s']:g} replies/s.\n\n" + table(
         head, rows
     )

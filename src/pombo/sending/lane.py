@@ -22,8 +22,9 @@ from pombo.store.leases import Lease
 READ_AHEAD_S = 2.0
 LEAST_READ_AHEAD = 50
 MOST_READ_AHEAD = 4000
-# One statement's intents: 500 take some 5 ms of database time, short against the pacing of any channel.
-MOST_INTENTS = 500
+# One statement's intents: so many that its own cost is shared, so few that answers and replies need not wait for the
+# rendering of more. 500 are slower by a twentieth.
+MOST_INTENTS = 250
 # Messenger takes 10 audio or video messages a second from a Page (Meta's rate limits, 2026), below any channel's rate.
 MEDIA_RATE = 10.0
 

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from datetime import UTC
 from itertools import count
 
@@ -92,7 +92,7 @@ class Sender:
             self._wake.set()
 
     def wake_replies(self) -> None:
-        """Replies were read."""
+        """Replies may be due."""
         self._reply_wake.set()
 
     @property
@@ -115,18 +115,22 @@ class Sender:
         self._idle.set()
         await self.drained()
 
-    async def run_replies(self, connection: Connection) -> None:
-        """As `run`, for replies alone: none waits for the intents of hundreds of others."""
+    async def run_replies(self, connection: Connection, read: Callable[[Connection], Awaitable[bool]]) -> None:
+        """As `run`, for replies alone: none waits for the intents of hundreds of others.
+
+        `read` reads ahead what is due of them, and tells whether there is more to read. It has no loop of its own:
+        each turn of the busy event loop that a reply must wait for takes milliseconds.
+        """
         await outbox.bound(connection)
         while not self._closing:
             self._reply_wake.clear()
-            batch = self._collect_replies()
-            if batch:
+            more = await read(connection)
+            if batch := self._collect_replies():
                 await self._store_and_arm(connection, batch)
-                continue
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(self._time_until_something_may_leave(MessageClass.REPLY)):
-                    await self._reply_wake.wait()
+            elif not more:
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(self._time_until_something_may_leave(MessageClass.REPLY)):
+                        await self._reply_wake.wait()
         await self.drained()
 
     def close(self) -> None:

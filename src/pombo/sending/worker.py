@@ -142,7 +142,6 @@ class Worker:
         self._pauses = Acknowledger(self.lanes, self.transport)
         self._streams = Streams(self.lanes)
         self._bell = asyncio.Event()
-        self._reply_bell = asyncio.Event()
         self._lease_bell = asyncio.Event()
         self._stopping = False
         self._followed: tuple[int, int, int] | None = None
@@ -167,7 +166,7 @@ class Worker:
             return
         lane.streams[run_id].more = True
         if message_class is MessageClass.REPLY:
-            self._reply_bell.set()
+            self.sender.wake_replies()
         else:
             self.sender.hungry.set()
 
@@ -181,14 +180,13 @@ class Worker:
         writing = asyncio.create_task(self.writer.run(), name="outcomes")
         sending = [
             asyncio.create_task(self._again(loop), name="sender")
-            for loop in (*[self.sender.run] * SENDERS, self.sender.run_replies)
+            for loop in (*[self.sender.run] * SENDERS, self._send_replies)
         ]
         # To the very end: what is in flight must not look like a dead worker's.
         beating = asyncio.create_task(self._again(self.registration.beat, while_stopping=True), name="heartbeat")
         loops = [
             asyncio.create_task(self._again(self._tend), name="leases"),
             asyncio.create_task(self._again(self._read), name="reader"),
-            asyncio.create_task(self._again(self._read_replies), name="reply reader"),
         ]
         stopped = asyncio.create_task(stop.wait(), name="stop")
         try:
@@ -274,15 +272,13 @@ class Worker:
                     # Something was taken from some lane; looking at all of them each time is not worth it.
                     await asyncio.sleep(LOOK_S)
 
-    async def _read_replies(self, connection: Connection) -> None:
-        """As soon as the bell has named one; what no bell was rung for is found by `_read`."""
-        while True:
-            await self._reply_bell.wait()
-            self._reply_bell.clear()
-            while await self._reply_reader.fill(connection, self.lanes.values(), self._clock()):
-                self.sender.wake_replies()
-                if not self._reply_reader.found_more:
-                    break
+    async def _send_replies(self, connection: Connection) -> None:
+        await self.sender.run_replies(connection, self._read_replies)
+
+    async def _read_replies(self, connection: Connection) -> bool:
+        """What the bell has named; what no bell was rung for is found by `_read`."""
+        await self._reply_reader.fill(connection, self.lanes.values(), self._clock())
+        return self._reply_reader.found_more
 
     # --- leases ---------------------------------------------------------------------------------------------------
 
