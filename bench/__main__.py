@@ -5,10 +5,10 @@ import argparse
 import sys
 from pathlib import Path
 
-from bench import reading, reply, report, results, sending, setup, steady
+from bench import inbox, reading, reply, report, results, sending, setup, steady
 from bench.rivals import runner
 
-_COMMANDS = {"sending": sending, "steady": steady, "reply": reply, "reading": reading, "rivals": runner}
+_COMMANDS = {"sending": sending, "steady": steady, "reply": reply, "reading": reading, "inbox": inbox, "rivals": runner}
 
 
 def main() -> int:

@@ -13,6 +13,7 @@ from pombo.api.services import ProcessBatch, Services
 from pombo.settings import Settings
 from pombo.store import accounts
 from pombo.store.database import Database
+from pombo.store.media_files import MediaFiles
 from pombo.store.secrets import SecretBox
 from tests.accounts import Account, add_account
 
@@ -54,13 +55,14 @@ async def running_api(
     *,
     webhooks: ASGIApp | None = None,
     process_batch: ProcessBatch | None = None,
+    files: MediaFiles | None = None,
     max_body_mb: int = 64,
 ) -> AsyncIterator[Api]:
     account = await add_account(database, box)
     async with database.transaction() as connection:
         key = await accounts.create_api_key(connection, account.workspace_id, "tests")
     settings = Settings(_env_file=None, worker_secret=WORKER_SECRET, max_body_mb=max_body_mb, cron_batch_size=15)  # type: ignore[call-arg, arg-type]
-    app = create_app(Services(database, settings, box, webhooks, process_batch))
+    app = create_app(Services(database, settings, box, webhooks, process_batch=process_batch, files=files))
     async with httpx.AsyncClient(
         transport=httpx.ASGITransport(app, raise_app_exceptions=False),
         base_url="http://pombo.test",

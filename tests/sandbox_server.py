@@ -123,12 +123,32 @@ class SandboxHandle:
         person = {"id": recipient, "standing": standing, "last_inbound_ago_s": last_inbound_ago_s}
         await self.call("PUT", "people", {"channel": channel.id, "people": [person]})
 
+    async def script(self, channel: ChannelHandle, person: str, *events: dict[str, Any]) -> list[dict[str, Any]]:
+        """What one person does, one thing after the other: `{"type": "text", "text": "Hi"}`; type, id, time of each."""
+        answer = await self.call(
+            "POST", "customers/script", {"channel": channel.id, "person": person, "events": list(events)}
+        )
+        return answer["people"][0]["events"]
+
+    async def add_threads(self, channel: ChannelHandle, count: int, **more: Any) -> None:
+        """`more`: messages, first_person, newest_ago_s, apart_s."""
+        await self.call("POST", "customers/threads", {"channel": channel.id, "count": count, **more})
+
+    async def actions(self, channel: ChannelHandle) -> list[dict[str, Any]]:
+        """Typing indicators, read receipts and reactions of ours: action, recipient, about."""
+        return (await self.call("GET", "actions", None, channel=channel.id))["actions"]
+
     # Sending, as a client of Meta's would.
 
     async def post(self, channel: ChannelHandle, body: Any) -> httpx.Response:
         """`POST /{channel}/messages` with the channel's token."""
         headers = {"authorization": f"Bearer {channel.token}"}
         return await self.http.post(f"/v26.0/{channel.id}/messages", json=body, headers=headers)
+
+    async def get(self, channel: ChannelHandle, path: str, **query: Any) -> httpx.Response:
+        """A read of the Graph API with the channel's token."""
+        headers = {"authorization": f"Bearer {channel.token}"}
+        return await self.http.get(f"/v26.0/{path}", params=query or None, headers=headers)
 
     async def send_text(
         self, channel: ChannelHandle, recipient: str, text: str = "Hello", key: str | None = None

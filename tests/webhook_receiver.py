@@ -58,7 +58,7 @@ class WebhookReceiver:
             if delivery.json["object"] == "whatsapp_business_account"
             for entry in delivery.json["entry"]
             for change in entry["changes"]
-            for status in change["value"]["statuses"]
+            for status in change["value"].get("statuses", ())
         ]
 
     def events(self) -> list[dict[str, Any]]:
@@ -68,8 +68,23 @@ class WebhookReceiver:
             for delivery in self.accepted()
             if delivery.json["object"] == "page"
             for entry in delivery.json["entry"]
-            for event in entry["messaging"]
+            for event in entry.get("messaging", ())
         ]
+
+    def changes(self, field: str) -> list[Any]:
+        """The values of a WhatsApp field that are no statuses, in the order of arrival."""
+        return [
+            change["value"]
+            for delivery in self.accepted()
+            if delivery.json["object"] == "whatsapp_business_account"
+            for entry in delivery.json["entry"]
+            for change in entry["changes"]
+            if change["field"] == field and "statuses" not in change["value"]
+        ]
+
+    def inbound(self) -> list[dict[str, Any]]:
+        """Messages of WhatsApp users in the order of arrival."""
+        return [message for value in self.changes("messages") for message in value.get("messages", ())]
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1

@@ -5,13 +5,14 @@ The old programs' names (row A15) are the names here where they still mean somet
 
 from pathlib import Path
 from typing import Annotated, Literal
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from pombo.domain.doubt import DEFAULT_GRACE_S, DoubtPolicy, shortest_grace_s
+from pombo.domain.opt_out import START_WORDS, STOP_WORDS
 
 
 class SettingsError(Exception):
@@ -44,7 +45,27 @@ class Settings(BaseSettings):
     host: str = Field("127.0.0.1", description="Address the API listens on.")
     port: int = Field(3100, ge=0, le=65535, description="Port of the API and of Meta's webhooks.")
     worker_secret: SecretStr | None = Field(None, description="Bearer secret of /api/queue/worker, for cron services.")
+    allowed_origins: str = Field(
+        "",
+        description="Origins whose pages may open the WebSocket besides this server's own, with commas between; "
+        "* allows all.",
+    )
+    max_websockets: int = Field(2000, ge=1, description="Open WebSockets of one workspace at most, per API process.")
+    event_retention_hours: float = Field(
+        24.0, gt=0, description="How long a browser may be away and still continue from its last event."
+    )
     max_body_mb: int = Field(256, ge=1, description="Largest request body of a campaign's recipients, in MB.")
+
+    # Media
+    media_max_mb: int = Field(25, ge=1, le=100, description="Largest file fetched from Meta, or uploaded, in MB.")
+    media_store_url: str | None = Field(
+        None,
+        description="`https://<endpoint>/<bucket>[/<prefix>]` of an S3-compatible store; unset: `media` in "
+        "POMBO_DATA_DIR, which all processes must then share.",
+    )
+    media_store_region: str = Field("us-east-1", description="With MEDIA_STORE_URL.")
+    media_store_access_key: str = Field("", description="With MEDIA_STORE_URL.")
+    media_store_secret_key: SecretStr | None = Field(None, description="With MEDIA_STORE_URL.")
 
     # Sending
     worker_concurrency: int = Field(500, ge=1, description="Requests in flight at most, per worker process.")
@@ -77,12 +98,23 @@ class Settings(BaseSettings):
     )
     cron_batch_size: int = Field(15, ge=1, le=10_000, description="Messages one call of /api/queue/worker sends.")
 
+    # The inbox
+    assign_on_reply: bool = Field(True, description="Who answers a conversation that is nobody's gets it.")
+
     # Outcomes and the delivery log
     log_batch_size: int = Field(200, ge=1, description="Outcomes written in one statement at most; never above 500.")
     log_batch_interval_ms: int = Field(
         2000, ge=1, description="How long an outcome waits for others at most; never above 20 ms."
     )
-    log_retention_days: int = Field(7, ge=1, description="Days the delivery log and the webhook log are kept.")
+    log_retention_days: int = Field(7, ge=1, description="Days the delivery log is kept.")
+    webhook_retention_days: int | None = Field(
+        None, ge=1, description="Days the webhook log is kept; unset: LOG_RETENTION_DAYS."
+    )
+    opt_out_words: str = Field(
+        STOP_WORDS,
+        description="A message that is one of these, separated by commas, asks for no more campaigns.",
+    )
+    opt_in_words: str = Field(START_WORDS, description="The same, for messages that ask for them again.")
     partition_days_ahead: int = Field(30, ge=1, description="Days for which partitions are made ahead.")
 
     log_level: Literal["debug", "info", "warning", "error"] = Field(
@@ -100,6 +132,15 @@ class Settings(BaseSettings):
             raise ValueError("must begin with postgresql://")
         return url
 
+    @field_validator("media_store_url")
+    @classmethod
+    def _bucket(cls, url: str | None) -> str | None:
+        if url is None:
+            return None
+        if not url.startswith(("http://", "https://")) or not urlsplit(url).path.strip("/"):
+            raise ValueError("must begin with https:// and name a bucket after the host")
+        return url.rstrip("/")
+
     @field_validator("graph_api_url")
     @classmethod
     def _http(cls, url: str) -> str:
@@ -115,6 +156,10 @@ class Settings(BaseSettings):
             if grace_s <= shortest:
                 raise ValueError(f"must be above {shortest:g}, which is LEASE_S + 2 x ANSWER_TIMEOUT_S")
         return grace_s
+
+    @property
+    def origins(self) -> list[str]:
+        return [origin.strip() for origin in self.allowed_origins.split(",") if origin.strip()]
 
     @property
     def shortest_grace_s(self) -> float:
@@ -137,7 +182,7 @@ def load_settings(**overrides: object) -> Settings:
 
 
 # What was given for these is never repeated: it may be, or hold, a password.
-_SECRET = frozenset({"database_url", "db_password", "pombo_secret_key", "worker_secret"})
+_SECRET = frozenset({"media_store_secret_key", "database_url", "db_password", "pombo_secret_key", "worker_secret"})
 
 
 def _sentence(error: ErrorDetails) -> str:

@@ -6,7 +6,10 @@ from typing import Any, get_args
 import pytest
 
 from pombo.sandbox.accounts import ChannelSettings, Usage
+from pombo.sandbox.acts import Act, ActType, MediaSpec
 from pombo.sandbox.faults import Fault, SendFault, WebhookFault
+from pombo.sandbox.habits import Habits
+from pombo.sandbox.provisioning import ThreadsSpec
 from pombo.sandbox.pump import PumpSettings
 from tests.sandbox_server import AppHandle, ChannelHandle, SandboxHandle
 from tests.webhook_receiver import WebhookReceiver, running_receiver
@@ -162,7 +165,7 @@ async def test_every_endpoint_setting_and_fault_has_its_line_in_the_docs(sandbox
     text = (Path(__file__).parents[2] / "docs" / "subsystems" / "sandbox.md").read_text()
     endpoints = (await sandbox.call("GET", ""))["endpoints"]
     named = {endpoint.split(" ")[1] for endpoint in endpoints} - {"/sandbox"}
-    for shape in (ChannelSettings, Usage, PumpSettings, Fault):
+    for shape in (ChannelSettings, Usage, PumpSettings, Fault, Habits, Act, MediaSpec, ThreadsSpec):
         named |= set(shape.__struct_fields__)
-    named |= {*get_args(SendFault), *get_args(WebhookFault)}
+    named |= {*get_args(SendFault), *get_args(WebhookFault), *get_args(ActType)}
     assert sorted(name for name in named if name not in text) == []

@@ -130,6 +130,14 @@ def test_partitions_are_reported_made_and_dropped(pombo: Installation) -> None:
     assert "Nothing to drop" in pombo.run("partitions", "drop", "7")
 
 
+def test_an_agent_is_added_once_with_a_key_that_acts_for_the_agent(pombo: Installation) -> None:
+    added = json.loads(pombo.run("agent", "add", "Ana", "--json"))
+    with httpx.Client(base_url=pombo.url) as api:
+        answer = api.get("/api/agents", headers={"Authorization": f"Bearer {added['key']}"}).json()
+    assert answer["me"] == added["id"]
+    assert "already" in pombo.run("agent", "add", "Ana", status=1)
+
+
 def test_a_key_opens_the_api_and_without_one_it_stays_shut(pombo: Installation) -> None:
     key = pombo.run("key", "create", "--name", "e2e").strip()
     with httpx.Client(base_url=pombo.url) as api:

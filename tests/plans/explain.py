@@ -13,6 +13,8 @@ from typing import Any
 
 import asyncpg
 
+from pombo.store.database import Role
+
 # Which superusers alone may set; so before the role.
 _EXPLAIN = """
 LOAD 'auto_explain';
@@ -22,7 +24,7 @@ SET auto_explain.log_buffers = on;
 SET auto_explain.log_timing = off;
 SET auto_explain.log_format = 'json';
 SET auto_explain.log_level = 'notice';
-SET ROLE pombo_worker;
+SET auto_explain.log_nested_statements = on;
 """
 
 
@@ -48,7 +50,7 @@ class Plan:
 
 
 class Explained:
-    """A worker's connection that remembers the plan of everything that ran on it."""
+    """A connection that remembers the plan of everything that ran on it."""
 
     def __init__(self, connection: "asyncpg.Connection[Any]") -> None:
         self.connection = connection
@@ -69,11 +71,11 @@ class Explained:
 
     @classmethod
     @asynccontextmanager
-    async def connect(cls, url: str) -> AsyncIterator["Explained"]:
+    async def connect(cls, url: str, role: Role = "pombo_worker") -> AsyncIterator["Explained"]:
         settings = {"search_path": "pombo,public", "timezone": "UTC", "jit": "off"}
         connection = await asyncpg.connect(url, server_settings=settings)
         try:
-            await connection.execute(_EXPLAIN)
+            await connection.execute(f"{_EXPLAIN}SET ROLE {role}")
             explained = cls(connection)
             connection.add_log_listener(explained._heard)
             yield explained

@@ -274,19 +274,19 @@ async def sifts_evidence(connection: Connection, slices: Slices) -> None:
 
 @work(pages=3_500)
 async def applies_receipts_with_our_key(connection: Connection, slices: Slices) -> None:
-    assert not await receipts.apply(connection, [receipt(found, TODAY) for found in slices.logged(100)])
+    assert not (await receipts.apply(connection, [receipt(found, TODAY) for found in slices.logged(100)])).unmatched
 
 
 @work(pages=4_500)
 async def applies_receipts_with_metas_id(connection: Connection, slices: Slices) -> None:
-    assert not await receipts.apply(connection, [receipt(found) for found in slices.logged(100)])
-    assert not await receipts.apply(connection, [receipt(found) for found in slices.logged(10, day=0)])
+    assert not (await receipts.apply(connection, [receipt(found) for found in slices.logged(100)])).unmatched
+    assert not (await receipts.apply(connection, [receipt(found) for found in slices.logged(10, day=0)])).unmatched
 
 
 @work(pages=4_000)
 async def keeps_receipts_that_match_nothing(connection: Connection, slices: Slices) -> None:
     foreign = [Receipt(1, 1, f"nobody_{n}", 4, datetime.now(UTC)) for n in range(100)]
-    assert await receipts.apply(connection, foreign) == foreign
+    assert (await receipts.apply(connection, foreign)).unmatched == foreign
     await receipts.keep(connection, foreign, [])
     await receipts.catch_up(connection, foreign)
 

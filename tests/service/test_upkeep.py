@@ -7,17 +7,19 @@ import pytest
 from structlog.testing import capture_logs
 
 from pombo.domain.outcomes import DeliveryState
-from pombo.store import partitions, receipts, sweep, webhooks
+from pombo.store import events, partitions, receipts, sweep, webhooks
 from pombo.store.database import Connection, Database
+from pombo.store.events import Event
 from pombo.store.lock import open_lock
 from pombo.store.receipts import Receipt, Watermark
 from pombo.store.secrets import SecretBox
 from pombo.store.webhooks import SignedWebhook
-from pombo.upkeep import dead_workers, idempotency_keys, schedule, settled_doubts, webhook_errors
+from pombo.upkeep import dead_workers, idempotency_keys, old_events, schedule, settled_doubts, webhook_errors
 from pombo.upkeep import partitions as partitions_duty
 from pombo.upkeep.kept_receipts import KeptReceipts
 from pombo.upkeep.schedule import Duty, Upkeep
 from tests.delivery_log import House, Message, row
+from tests.seeding import add_workspace
 
 DELIVERED, READ = DeliveryState.DELIVERED.rank, DeliveryState.READ.rank
 
@@ -250,10 +252,12 @@ async def test_the_standing_duties_do_their_work_together(database: Database, co
         "partitions",
         "kept_receipts",
         "idempotency_keys",
+        "channel_jobs",
         "settled_doubts",
         "silent_streams",
         "webhook_errors",
         "dead_workers",
+        "old_signals",
     }
 
 
@@ -321,3 +325,15 @@ async def test_a_doubt_whose_message_is_settled_is_forgotten_and_a_real_one_is_n
     )
     assert await settled_doubts.run_once(database) == 1
     assert await connection.fetch("SELECT message_id FROM doubts ORDER BY 1") == [(7,), (9,)]
+
+
+async def test_old_events_are_deleted_whether_or_not_an_api_has_given_them_positions(
+    database: Database, connection: Connection
+) -> None:
+    for name in ("acme", "other"):
+        workspace_id = await add_workspace(database, name)
+        await events.append(connection, [Event(workspace_id, "conversations:all", "x", "{}") for _ in range(3)])
+    await connection.execute("UPDATE events SET at = now() - interval '2 hours' WHERE id % 3 > 0")
+
+    assert await old_events.run_once(database, timedelta(hours=1)) == 4
+    assert await connection.fetchval("SELECT count(*) FROM events WHERE position IS NOT NULL") == 2

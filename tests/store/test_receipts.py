@@ -42,7 +42,7 @@ def watermark(message: Message, state: int, until: datetime) -> Watermark:
 
 async def apply(connection: Connection, *given: Receipt) -> list[Receipt]:
     async with connection.transaction():
-        return await receipts.apply(connection, given)
+        return (await receipts.apply(connection, given)).unmatched
 
 
 async def catch_up(connection: Connection, given: list[Receipt], marks: list[Watermark]) -> None:
@@ -251,7 +251,7 @@ async def test_a_receipt_whose_keeping_commits_after_the_sender_looked_is_found_
     given = receipt(message, READ, just_after(message))
 
     async with database.transaction() as ingest:
-        unmatched = await receipts.apply(ingest, [given])
+        unmatched = (await receipts.apply(ingest, [given])).unmatched
         await house.accept(connection, message)
         await receipts.keep(ingest, unmatched, [])
         await apply_pending(connection, message)

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from pombo.domain.ids import WorkspaceId
+from pombo.domain.ids import AgentId, WorkspaceId
 from pombo.store import accounts
 from pombo.store.database import Database
 
@@ -19,6 +19,8 @@ _MOST_REMEMBERED = 10_000
 class KeyHolder:
     workspace_id: WorkspaceId
     key_id: int
+    agent_id: AgentId | None
+    """Whom the key acts for; None for a program's."""
 
 
 class ApiKeys:
@@ -38,12 +40,12 @@ class ApiKeys:
         if now < until:
             return holder
         async with self._database.tenant(workspace_id) as connection:
-            key_id = await accounts.find_api_key(connection, workspace_id, key)
-        if key_id is None:
+            valid = await accounts.find_api_key(connection, workspace_id, key)
+        if valid is None:
             self._remembered.pop(digest, None)
             return None
         if len(self._remembered) >= _MOST_REMEMBERED:
             self._remembered.clear()
-        found = KeyHolder(workspace_id, key_id)
+        found = KeyHolder(workspace_id, *valid)
         self._remembered[digest] = (now + _REMEMBERED_S, found)
         return found

@@ -15,8 +15,9 @@ _SILENCE_S = 60.0
 
 
 class StreamedBody:
-    def __init__(self, request: Request, max_bytes: int) -> None:
-        """Raises ApiError when the length is announced and too large."""
+    def __init__(self, request: Request, max_bytes: int, setting: str = "MAX_BODY_MB") -> None:
+        """`setting` is what limits it. Raises ApiError when the length is announced and too large."""
+        self._setting = setting
         self._request = request
         self._max_bytes = max_bytes
         # The query is part of what is asked for: a CSV's campaign stands there.
@@ -58,5 +59,5 @@ class StreamedBody:
     def _too_large(self) -> ApiError:
         return ApiError(
             "body_too_large",
-            f"The body has more than {self._max_bytes // 1024**2} MB (MAX_BODY_MB): send it in several parts.",
+            f"The body has more than {self._max_bytes // 1024**2} MB ({self._setting}): send less at once.",
         )

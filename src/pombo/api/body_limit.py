@@ -4,7 +4,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from pombo.api.errors import ApiError
 
-STREAMED = frozenset({"/api/campaigns/send"})
+STREAMED = frozenset({"/api/campaigns/send", "/api/media"})
 # A campaign's content: Meta's largest payloads have some 100 KB.
 _LIMIT = 1024 * 1024
 

@@ -13,7 +13,8 @@ from pombo.api.runs import show_reject
 from pombo.campaigns.errors import AudienceError, NobodyToSendTo
 from pombo.campaigns.reading import cleaned
 from pombo.domain.content import ContentError
-from pombo.store.errors import DatabaseUnavailable
+from pombo.inbox.errors import InboxError
+from pombo.store.errors import DatabaseUnavailable, Duplicate
 
 
 def install(app: FastAPI) -> None:
@@ -80,6 +81,8 @@ _TRANSLATIONS: dict[type[Exception], Any] = {
     HTTPException: _of_http,
     AudienceError: _of_audience,
     ContentError: _of_content,
+    InboxError: lambda error: ApiError(error.code, error.sentence, error.details),
+    Duplicate: lambda error: ApiError("name_taken", str(error)),
     DatabaseUnavailable: lambda error: database_unavailable(),
     Exception: lambda error: internal_error(),
 }

@@ -30,6 +30,28 @@ STATUS: dict[str, int] = {
     "channel_not_found": 404,
     "run_not_found": 404,
     "suppression_not_found": 404,
+    "webhook_not_found": 404,
+    "conversation_not_found": 404,
+    "message_not_found": 404,
+    "agent_not_found": 404,
+    "label_not_found": 404,
+    "canned_reply_not_found": 404,
+    "media_not_found": 404,
+    "sync_not_found": 404,
+    # What it wants of a conversation
+    "agent_required": 403,
+    "conversation_changed": 409,
+    "answered_meanwhile": 409,
+    "name_taken": 409,
+    "message_not_retryable": 409,
+    "reply_window_closed": 422,
+    # What it wants of media and history
+    "media_pending": 409,
+    "media_failed": 410,
+    "range_not_satisfiable": 416,
+    "media_empty": 422,
+    "history_unavailable": 422,
+    "action_unavailable": 422,
     # What it wants to send
     "channel_required": 422,
     "content_missing": 422,
@@ -46,6 +68,7 @@ STATUS: dict[str, int] = {
     # Our side
     "internal_error": 500,
     "database_unavailable": 503,
+    "media_unavailable": 503,
     "upload_interrupted": 503,
     "worker_not_available": 503,
 }

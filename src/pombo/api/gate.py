@@ -10,11 +10,12 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from pombo.access.keys import ApiKeys
 from pombo.api.errors import ApiError
-from pombo.domain.ids import WorkspaceId
+from pombo.domain.ids import AgentId, WorkspaceId
 
 HEALTH = "/health"
 WORKER = "/api/queue/worker"
-_OPEN = frozenset({"/openapi.json"})
+# Descriptions of what is the same everywhere.
+_OPEN = frozenset({"/openapi.json", "/ws/schema.json"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +24,8 @@ class Caller:
 
     workspace_id: WorkspaceId | None
     """None for whoever holds the worker secret."""
+    agent_id: AgentId | None = None
+    """The agent that the key acts for; None for a program's."""
 
 
 class Gate:
@@ -61,4 +64,4 @@ class Gate:
         holder = await self._keys.holder_of(credential.decode("latin-1"))
         if holder is None:
             raise ApiError("key_invalid", "This API key is unknown or was revoked.")
-        return Caller(holder.workspace_id)
+        return Caller(holder.workspace_id, holder.agent_id)

@@ -13,6 +13,7 @@ from prometheus_client.registry import Collector
 from pombo.api.shapes import Given, Workspace
 from pombo.api.worker_stats import Published, add_up, number, published, reuse_ratio
 from pombo.domain.ids import WorkspaceId
+from pombo.realtime.service import RealTime
 from pombo.store import figures
 from pombo.store.figures import Figures
 
@@ -29,6 +30,8 @@ async def metrics(workspace: Workspace, given: Given) -> PlainTextResponse:
         alive = await published(connection)
     registry = CollectorRegistry()
     registry.register(_Families(_families(found, alive, workspace)))
+    if given.realtime is not None:
+        registry.register(_Families(_socket_families(given.realtime, workspace)))
     return PlainTextResponse(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
 
 
@@ -67,6 +70,15 @@ def _families(found: Figures, alive: list[Published], workspace_id: WorkspaceId)
     )
     yield CounterMetricFamily("pombo_outcomes_written", "Outcomes written.", value=number(writer, "written"))
     yield from _channel_families([lane for each in alive for lane in each.channels_of(workspace_id)])
+
+
+def _socket_families(realtime: RealTime, workspace_id: WorkspaceId) -> Iterable[Metric]:
+    yield GaugeMetricFamily(
+        "pombo_sockets", "The workspace's open WebSockets in this process.", value=realtime.hub.count(workspace_id)
+    )
+    yield CounterMetricFamily(
+        "pombo_sockets_too_slow", "WebSockets of this process closed for reading too slowly.", value=realtime.dropped
+    )
 
 
 def _client_families(client: Mapping[str, Any]) -> Iterable[Metric]:

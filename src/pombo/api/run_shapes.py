@@ -41,6 +41,8 @@ class RunTotals(Shape):
     held: int = Field(description="A part of uncertain: in doubt for longer than the grace; see /api/doubts.")
     cancelled: int
     sent_twice: int
+    replied: int = Field(description="Recipients who answered, each counted once.")
+    clicked: int = Field(description="Recipients who tapped a button of the message; they count as replied, too.")
 
 
 class RunShape(RunSummary):
@@ -93,6 +95,8 @@ def show_totals(figures: Figures) -> RunTotals:
         held=figures.held,
         cancelled=figures.cancelled,
         sent_twice=figures.sent_twice,
+        replied=figures.replied,
+        clicked=figures.clicked,
     )
 
 

@@ -7,8 +7,10 @@ from typing import Protocol
 from starlette.types import ASGIApp
 
 from pombo.domain.ids import WorkspaceId
+from pombo.realtime.service import RealTime
 from pombo.settings import Settings
 from pombo.store.database import Database
+from pombo.store.media_files import MediaFiles
 from pombo.store.secrets import SecretBox
 
 
@@ -38,5 +40,9 @@ class Services:
     box: SecretBox
     webhooks: ASGIApp | None = None
     """Answers `webhooks.PATHS`; without it they are not found."""
+    realtime: RealTime | None = None
+    """Carries `/ws`, and is told of changes; without it there is no socket."""
     process_batch: ProcessBatch | None = None
     """Without it, `/api/queue/worker` answers 503."""
+    files: MediaFiles | None = None
+    """Without it, media answer 503."""

@@ -11,7 +11,7 @@ from pydantic.alias_generators import to_camel
 from pombo.api.gate import Caller
 from pombo.api.services import Services
 from pombo.campaigns.reading import storable
-from pombo.domain.ids import WorkspaceId
+from pombo.domain.ids import AgentId, WorkspaceId
 
 
 class Shape(BaseModel):
@@ -26,7 +26,8 @@ class RequestShape(Shape):
     model_config = ConfigDict(validate_by_name=False)
 
 
-def _storable(text: str) -> str:
+def storable_text(text: str) -> str:
+    """A validator of texts that go into the database."""
     if not storable(text):
         raise ValueError("holds a NUL character; remove it")
     return text
@@ -44,7 +45,10 @@ def _whole(value: object) -> object:
 
 Id = Annotated[int, BeforeValidator(_whole), Field(ge=1, le=2**63 - 1)]
 """A number, or a string of digits (the old programs' way)."""
-Name = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200), AfterValidator(_storable)]
+LongText = Annotated[str, StringConstraints(min_length=1, max_length=10_000), AfterValidator(storable_text)]
+Name = Annotated[
+    str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200), AfterValidator(storable_text)
+]
 
 # Verified by the gate before any route runs; here only so that the OpenAPI document tells of it.
 _bearer = HTTPBearer(auto_error=False, scheme_name="API key", description="`pombo key create --name NAME` makes one.")
@@ -62,6 +66,10 @@ async def _workspace(caller: Annotated[Caller | None, Depends(_caller)]) -> Work
     return caller.workspace_id
 
 
+async def _agent(caller: Annotated[Caller | None, Depends(_caller)]) -> AgentId | None:
+    return None if caller is None else caller.agent_id
+
+
 async def _services(request: Request) -> Services:
     services: Services = request.app.state.services
     return services
@@ -69,4 +77,6 @@ async def _services(request: Request) -> Services:
 
 Asking = Annotated[Caller | None, Depends(_caller)]
 Workspace = Annotated[WorkspaceId, Depends(_workspace)]
+ActingAgent = Annotated[AgentId | None, Depends(_agent)]
+"""None when the key is a program's."""
 Given = Annotated[Services, Depends(_services)]

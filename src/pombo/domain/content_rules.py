@@ -15,8 +15,11 @@ from pombo.domain.liquid import TemplateError, compile_text
 _MAX_DEPTH = 20
 
 
-def validate_content(kind: ChannelKind, content: Content) -> list[ContentProblem]:
-    """All that is wrong, empty if nothing is. Paths are those of the JSON that Meta gets."""
+def validate_content(kind: ChannelKind, content: Content, *, by_person: bool = False) -> list[ContentProblem]:
+    """All that is wrong, empty if nothing is. Paths are those of the JSON that Meta gets.
+
+    `by_person`: somebody writes it to this one recipient.
+    """
     match kind, content:
         case ChannelKind.MESSENGER, Text(text=text):
             return list(_string_problems(kind, text, "text"))
@@ -26,7 +29,7 @@ def validate_content(kind: ChannelKind, content: Content) -> list[ContentProblem
         case ChannelKind.MESSENGER, Raw(payload=payload):
             if too_deep := _depth_problem(payload):
                 return [too_deep]
-            problems = list(messenger_rules.check_payload(payload))
+            problems = list(messenger_rules.check_payload(payload, by_person=by_person))
             for part in messenger_rules.split_payload(payload):
                 problems.extend(_all_string_problems(kind, part, ""))
             return problems

@@ -48,7 +48,8 @@ def split_payload(payload: dict[str, Any]) -> tuple[dict[str, Any], dict[str, An
     return payload, {}
 
 
-def check_payload(payload: dict[str, Any]) -> Iterator[ContentProblem]:
+def check_payload(payload: dict[str, Any], *, by_person: bool = False) -> Iterator[ContentProblem]:
+    """`by_person`: somebody writes it to this one recipient, which the tag HUMAN_AGENT is for."""
     for field in ("recipient", "sender_action", "access_token"):
         if field in payload:
             sentence = f"'{field}' is set by Pombo for each message; leave it out of the payload."
@@ -62,11 +63,11 @@ def check_payload(payload: dict[str, Any]) -> Iterator[ContentProblem]:
             sentence = f"'{field}' cannot stand beside 'message'; only {', '.join(sorted(ENVELOPE_FIELDS))} can."
             yield ContentProblem("field_unknown", sentence, field)
     message, envelope = split_payload(payload)
-    yield from _check_envelope(envelope)
+    yield from _check_envelope(envelope, by_person)
     yield from _check_message(message)
 
 
-def _check_envelope(envelope: dict[str, Any]) -> Iterator[ContentProblem]:
+def _check_envelope(envelope: dict[str, Any], by_person: bool) -> Iterator[ContentProblem]:
     for field in envelope:
         if not isinstance(envelope[field], str):
             yield ContentProblem("payload_invalid", f"'{field}' must be a string.", field)
@@ -85,10 +86,10 @@ def _check_envelope(envelope: dict[str, Any]) -> Iterator[ContentProblem]:
             "or use an approved utility template (messaging_type UTILITY)."
         )
         yield ContentProblem("tag_dead", sentence, "tag")
-    elif tag == "HUMAN_AGENT":
+    elif tag == "HUMAN_AGENT" and not by_person:
         sentence = "Meta allows the tag HUMAN_AGENT only for answers a person writes, not for campaigns."
         yield ContentProblem("tag_not_for_campaigns", sentence, "tag")
-    elif tag is not None and tag not in _LIVE_TAGS:
+    elif tag is not None and tag != "HUMAN_AGENT" and tag not in _LIVE_TAGS:
         sentence = f"Meta knows no message tag of this name; there are {', '.join(sorted(_LIVE_TAGS))}."
         yield ContentProblem("tag_unknown", sentence, "tag")
     if envelope.get("notification_type", "REGULAR") not in _NOTIFICATION_TYPES:

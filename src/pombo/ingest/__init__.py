@@ -1,15 +1,19 @@
-"""Applies queued webhooks: what Meta says became of the messages that were sent.
+"""Applies queued webhooks: what Meta says became of the messages that were sent, and what people say.
 
     webhook_queue ─take─▶ parse ─▶ gather ─▶ (1) settle evidence, move receipts, keep the rest ─▶ commit
                                              (2) look again at what was kept                    ─▶ commit
+                                             (3) people: contacts, threads, signals (conversing) ─▶ commit
+                                             (4) campaigns that they answer (answering)         ─▶ commit
+                                             (5) states of what threads show                    ─▶ commit
+                                             (6) what Meta tells of channels (notices)          ─▶ commit
                   ◀──────────────────────────────────────────────────────── finish ─▶ commit
 
-One transaction holds the queue's rows locked from `take` to `finish`, while two others apply them. Any number of
-workers may run this; each takes what the others do not hold.
+One transaction holds the queue's rows locked from `take` to `finish`, while others apply them; most batches need only
+the first. Any number of workers may run this; each takes what the others do not hold.
 
 Invariants
 - Everything applied is a maximum of states or a minimum of times, counted by the rows that moved, so applying a
-  webhook twice, late, or in another order changes nothing. That is what makes three commits as good as one.
+  webhook twice, late, or in another order changes nothing. That is what makes several commits as good as one.
 - A body signed with an app's secret reaches only that app's channels in that app's workspace.
 - A receipt that matches no message is kept (`pending_receipts`, `watermarks`), committed, and only then looked for
   again. `pombo.store.receipts` explains the race this ends.

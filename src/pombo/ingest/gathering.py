@@ -4,7 +4,19 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, assert_never
 
-from pombo.domain.events import Echo, StatusReceipt, Unhandled, Watermark, WebhookEvent
+from pombo.domain.events import (
+    ChannelNotice,
+    Echo,
+    MessageChange,
+    PersonSignal,
+    Preference,
+    SamePerson,
+    StatusReceipt,
+    ThreadMessage,
+    Unhandled,
+    Watermark,
+    WebhookEvent,
+)
 from pombo.domain.outcomes import DeliveryState
 from pombo.domain.sendkey import SendKey
 from pombo.store.receipts import Receipt
@@ -15,13 +27,8 @@ from pombo.store.webhooks import ChannelName, QueuedWebhook
 ReadWebhook = tuple[QueuedWebhook, list[WebhookEvent]]
 
 
-@dataclass(frozen=True, slots=True)
-class Findings:
-    """What a batch says, by channels of ours."""
-
-    evidence: list[Evidence] = field(default_factory=list)
-    receipts: list[Receipt] = field(default_factory=list)
-    watermarks: list[MarkedRecipient] = field(default_factory=list)
+PersonEvent = ThreadMessage | MessageChange | SamePerson | Preference | PersonSignal
+"""What concerns one person, and a conversation with them."""
 
 
 class Place(NamedTuple):
@@ -31,6 +38,17 @@ class Place(NamedTuple):
     channel_id: int
 
 
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """What a batch says, by channels of ours."""
+
+    evidence: list[Evidence] = field(default_factory=list)
+    receipts: list[Receipt] = field(default_factory=list)
+    watermarks: list[MarkedRecipient] = field(default_factory=list)
+    people: list[tuple[Place, PersonEvent]] = field(default_factory=list)
+    notices: list[tuple[Place, ChannelNotice]] = field(default_factory=list)
+
+
 def name_channel(webhook: QueuedWebhook, event: WebhookEvent) -> ChannelName:
     """What the event calls its channel, under the app that signed."""
     assert webhook.app_id is not None
@@ -38,18 +56,36 @@ def name_channel(webhook: QueuedWebhook, event: WebhookEvent) -> ChannelName:
 
 
 def channel_names(batch: Iterable[ReadWebhook]) -> list[ChannelName]:
-    return list({name_channel(webhook, event) for webhook, events in batch for event in events})
+    return list({name_channel(w, event) for w, events in batch for event in events if not _is_accounts(event)})
 
 
-def gather(batch: Sequence[ReadWebhook], channels: Mapping[ChannelName, int]) -> Findings:
-    """Events of channels that are not in `channels` are left out."""
+def account_names(batch: Iterable[ReadWebhook]) -> list[ChannelName]:
+    """What events of whole accounts call these."""
+    return list({name_channel(w, event) for w, events in batch for event in events if _is_accounts(event)})
+
+
+def gather(
+    batch: Sequence[ReadWebhook],
+    channels: Mapping[ChannelName, int],
+    accounts: Mapping[ChannelName, Sequence[int]] | None = None,
+) -> Findings:
+    """Events of channels that are not in `channels`, or of accounts not in `accounts`, are left out."""
     findings = Findings()
     for webhook, events in batch:
         for event in events:
-            channel_id = channels.get(name_channel(webhook, event))
+            name = name_channel(webhook, event)
+            if isinstance(event, ChannelNotice) and event.is_account:
+                places = [Place(webhook.workspace_id, one) for one in (accounts or {}).get(name, ())]
+                findings.notices.extend((place, event) for place in places)
+                continue
+            channel_id = channels.get(name)
             if channel_id is not None:
                 _sort(findings, Place(webhook.workspace_id, channel_id), event)
     return findings
+
+
+def _is_accounts(event: WebhookEvent) -> bool:
+    return isinstance(event, ChannelNotice) and event.is_account
 
 
 def waves(evidence: Iterable[Evidence]) -> list[list[Evidence]]:
@@ -77,10 +113,13 @@ def _sort(findings: Findings, place: Place, event: WebhookEvent) -> None:
             if event.state.rank > DeliveryState.ACCEPTED.rank:
                 findings.receipts.append(_receipt(place, event))
         case Echo():
-            if event.key is not None:
-                _witness(findings, place, event.key, event)
+            _witness(findings, place, event.key, event)
         case Watermark():
             findings.watermarks.append(MarkedRecipient(*place, event.recipient, event.state.rank, event.until))
+        case ThreadMessage() | MessageChange() | SamePerson() | Preference() | PersonSignal():
+            findings.people.append((place, event))
+        case ChannelNotice():
+            findings.notices.append((place, event))
         case Unhandled():
             pass
         case _:

@@ -4,12 +4,18 @@ import asyncio
 from collections.abc import Sequence
 from datetime import timedelta
 
-from pombo.ingest.gathering import ReadWebhook, channel_names, gather, waves
+from pombo.domain.opt_out import OptWords
+from pombo.ingest.answering import answer
+from pombo.ingest.conversing import Shown, converse
+from pombo.ingest.gathering import Findings, ReadWebhook, account_names, channel_names, gather, waves
+from pombo.ingest.notices import heed
 from pombo.meta.webhooks import WebhookFormatError, parse_webhook
-from pombo.store import channel_evidence, receipts, settlement, webhooks
+from pombo.store import app_receipts, campaign_replies, channel_evidence, receipts, settlement, webhooks
 from pombo.store.database import TRY_AGAIN, Connection, Database
 from pombo.store.errors import DatabaseUnavailable
-from pombo.store.receipts import AcceptedMessage
+from pombo.store.events import BELL as EVENTS_BELL
+from pombo.store.planning import plan_by_index
+from pombo.store.receipts import AcceptedMessage, Receipt
 from pombo.store.webhooks import QueuedWebhook
 from pombo.telemetry import log
 
@@ -31,9 +37,10 @@ _ERROR_LENGTH = 500
 class Ingester:
     """Ring `bell` upon a NOTIFY on `webhooks.BELL`."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, words: OptWords | None = None) -> None:
         self.bell = asyncio.Event()
         self._database = database
+        self._words = words or OptWords()
 
     async def run(self, stop: asyncio.Event) -> None:
         """Until `stop` is set; the batch under way is finished first. Goes on whatever happens."""
@@ -100,25 +107,55 @@ class Ingester:
                 return
 
     async def _try_to_apply(self, batch: Sequence[ReadWebhook]) -> None:
-        names = channel_names(batch)
-        if not names:
+        names, accounts = channel_names(batch), account_names(batch)
+        if not names and not accounts:
             return
         async with self._database.transaction() as connection:
             channels = await webhooks.resolve_channels(connection, names)
-            if len(channels) < len(names):
-                log.info("webhook_channels_unknown", channels=len(names) - len(channels))
-            findings = gather(batch, channels)
+            of_accounts = await webhooks.resolve_accounts(connection, accounts)
+            unknown = len(names) - len(channels) + len(accounts) - len(of_accounts)
+            if unknown:
+                log.info("webhook_channels_unknown", channels=unknown)
+            findings = gather(batch, channels, of_accounts)
             evidence, heard = await receipts.sift(connection, findings.evidence)
             for wave in waves(evidence):
                 await settlement.settle_evidence(connection, wave)
             heard += (await receipts.sift(connection, evidence))[1]
-            unmatched = await receipts.apply(connection, findings.receipts)
+            unmatched, moved = await receipts.apply(connection, findings.receipts)
             await receipts.keep(connection, unmatched, findings.watermarks)
             await channel_evidence.note(connection, heard)
         settled = [AcceptedMessage(e.workspace_id, e.channel_id, e.message_id, e.provider_id, e.day) for e in evidence]
         if settled or unmatched or findings.watermarks:
             async with self._database.transaction() as connection:
-                await receipts.catch_up(connection, unmatched, findings.watermarks, settled)
+                moved += await receipts.catch_up(connection, unmatched, findings.watermarks, settled)
+        await self._show(findings, unmatched, moved)
+
+    async def _show(self, findings: Findings, unmatched: Sequence[Receipt], moved: Sequence[tuple[int, int]]) -> None:
+        """What the inbox shows, after all that concerns deliveries was committed."""
+        new, copied = Shown([], set()), list[tuple[int, int]]()
+        if findings.people:
+            async with self._database.transaction() as connection:
+                new = await converse(connection, findings.people, self._words)
+            await self._ring()
+        if new.answering:
+            async with self._database.transaction() as connection:
+                copied = await answer(connection, new.answering)
+        if new.of_apps or copied or unmatched or moved or findings.watermarks:
+            async with self._database.transaction() as connection:
+                today = await plan_by_index(connection)
+                await app_receipts.apply(connection, unmatched, findings.watermarks)
+                await app_receipts.catch_up(connection, new.of_apps)
+                await campaign_replies.follow_states(connection, [*moved, *copied], today)
+        if findings.notices:
+            async with self._database.transaction() as connection:
+                await heed(connection, findings.notices)
+        if copied:
+            await self._ring()
+
+    async def _ring(self) -> None:
+        """After the commit, and at most twice a batch."""
+        async with self._database.borrow() as connection:
+            await connection.execute("SELECT pg_notify($1, '')", EVENTS_BELL)
 
     async def _rest(self, stopping: asyncio.Task[bool]) -> None:
         ringing = asyncio.create_task(self.bell.wait())
@@ -141,6 +178,10 @@ def _read(taken: Sequence[QueuedWebhook]) -> tuple[list[ReadWebhook], list[tuple
         except WebhookFormatError as error:
             unreadable.append((webhook, _in_words(error)))
             log.warning("webhook_unreadable", workspace_id=webhook.workspace_id, webhook_id=webhook.id)
+        except Exception as error:
+            # A mistake of the parser's must not hold up what was taken with it, again and again.
+            unreadable.append((webhook, _in_words(error)))
+            log.exception("webhook_parser_failed", workspace_id=webhook.workspace_id, webhook_id=webhook.id)
     return batch, unreadable
 
 

@@ -70,7 +70,7 @@ def _read_refusal(kind: ChannelKind, status: int, body: bytes) -> Outcome:
         error = _decode_refused(body).error
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
         return Uncertain(_unreadable(status))
-    reading = send_error(kind, error.code, error.error_subcode, _printable(error.message)[:_MAX_TITLE])
+    reading = send_error(kind, error.code, error.error_subcode, printable(error.message)[:_MAX_TITLE])
     if not reading.proves_not_accepted:
         return Uncertain(reading)
     if reading.error_class is ErrorClass.PERMANENT:
@@ -78,7 +78,7 @@ def _read_refusal(kind: ChannelKind, status: int, body: bytes) -> Outcome:
     return Retry(reading)
 
 
-def _printable(text: str) -> str:
+def printable(text: str) -> str:
     """Without control characters, of which PostgreSQL cannot store NUL."""
     return text if text.isprintable() else "".join(filter(str.isprintable, text))
 

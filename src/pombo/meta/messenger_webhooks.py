@@ -1,54 +1,98 @@
-"""Events of a Page: echoes, deliveries and reads; what else comes is named and left to later."""
+"""Events of a Page. Receipts and our own echoes, of which thousands come, are read from typed members; the rest, once
+it is known to be there, from the event's JSON (`messenger_messages`)."""
 
 from datetime import UTC, datetime
 
 from pombo.domain.channels import ChannelKind
-from pombo.domain.events import Echo, StatusReceipt, Unhandled, Watermark, WebhookEvent
+from pombo.domain.events import (
+    ChannelNotice,
+    Echo,
+    Person,
+    PersonSignal,
+    StatusReceipt,
+    Unhandled,
+    Watermark,
+    WebhookEvent,
+)
 from pombo.domain.outcomes import DeliveryState
-from pombo.domain.sendkey import parse_key
-from pombo.meta.webhook_shapes import MessageDelivery, Messaging, PageMessage, Party
+from pombo.domain.sendkey import SendKey, parse_key
+from pombo.meta import json_parts, messenger_messages
+from pombo.meta.json_parts import Json, an_id, chosen, moment, part, storable
+from pombo.meta.template_notices import template_notice
+from pombo.meta.webhook_shapes import ABSENT, MessageDelivery, Messaging, NeedsJson, PageMessage, Party
+from pombo.meta.whatsapp_webhooks import event_name
 
 _KIND = ChannelKind.MESSENGER
 
-# Member of the event: name of the subscribed field.
-_NAMES = {
-    "message_edit": "message_edits",
-    "reaction": "message_reactions",
-    "postback": "messaging_postbacks",
-    "referral": "messaging_referrals",
-    "optin": "messaging_optins",
-    "pass_thread_control": "messaging_handovers",
-    "take_thread_control": "messaging_handovers",
-    "request_thread_control": "messaging_handovers",
-    "app_roles": "messaging_handovers",
-    "policy_enforcement": "messaging_policy_enforcement",
-    "response_feedback": "response_feedback",
-    "messaging_feedback": "messaging_feedback",
-    "account_linking": "messaging_account_linking",
-    "order": "send_cart",
-}
-_NOTHING = (b"", b"null")
+MESSAGING_FIELDS = frozenset(
+    [
+        "messages",
+        "message_echoes",
+        "message_edits",
+        "message_deliveries",
+        "message_reads",
+        "message_reactions",
+        "messaging_postbacks",
+        "messaging_referrals",
+        "messaging_optins",
+        "messaging_handovers",
+        "messaging_policy_enforcement",
+        "response_feedback",
+        "messaging_feedback",
+        "messaging_account_linking",
+        "send_cart",
+        "standby",
+    ]
+)
+"""Some of Meta's pages show events of these fields in `changes`, as its dashboard sends them for a test."""
+
+# What reading an event's JSON may raise.
+_ODD = (ValueError, OverflowError, OSError, RecursionError, UnicodeError)
 
 
-def read_messaging(page: str, entry_time: int | None, messaging: Messaging) -> list[WebhookEvent]:
-    """`entry_time` (milliseconds) stands in for the event's own time, which Meta leaves out of some deliveries."""
+def read_messaging(
+    page: str, entry_time: int | None, messaging: Messaging, *, standby: bool = False
+) -> list[WebhookEvent]:
+    """`entry_time` (milliseconds) stands in for the event's own time, which Meta leaves out of some deliveries.
+
+    Raises NeedsJson.
+    """
     time = messaging.timestamp if messaging.timestamp is not None else entry_time
     try:
-        if messaging.message is not None and messaging.message.is_echo:
-            return [_echo(page, time, messaging, messaging.message)]
+        message = messaging.message
+        if message is not None and message.is_echo and (key := parse_key(message.metadata)) is not None:
+            return [_echo(page, time, messaging, message, key)]
         if messaging.delivery is not None:
             return _deliveries(page, time, messaging, messaging.delivery)
         if messaging.read is not None:
             return [_watermark(page, time, messaging, DeliveryState.READ, messaging.read.watermark)]
-    except (ValueError, OverflowError, OSError):
+        if messaging.raw is ABSENT:
+            raise NeedsJson
+        event = json_parts.decode(messaging.raw)
+        return messenger_messages.read_event(page, entry_time, event, standby=standby)
+    except _ODD:
         # Something is missing, or a time lies outside the calendar.
         return [Unhandled(_KIND, page, "malformed")]
-    return [Unhandled(_KIND, page, _name(messaging))]
 
 
-def _echo(page: str, time: int | None, messaging: Messaging, message: PageMessage) -> Echo:
+def read_change(page: str, entry_time: int | None, field: str, value: Json) -> WebhookEvent:
+    try:
+        if field == "inbox_labels":
+            person = Person(an_id(part(value, "user").get("id")))
+            data = chosen(value, "action", "label")
+            return PersonSignal(_KIND, page, person, moment(entry_time), "inbox_label", data)
+        if field == "messenger_template_status_update":
+            return template_notice(_KIND, page, field, moment(entry_time), value, is_account=False)
+        if field.startswith("messenger_"):
+            return ChannelNotice(_KIND, page, event_name(field), moment(entry_time), storable(value))
+    except _ODD:
+        return Unhandled(_KIND, page, "malformed")
+    return Unhandled(_KIND, page, event_name(field))
+
+
+def _echo(page: str, time: int | None, messaging: Messaging, message: PageMessage, key: SendKey) -> Echo:
     recipient = _id(_party(messaging.recipient))
-    return Echo(_KIND, page, _id(message.mid), recipient, _moment(time), parse_key(message.metadata))
+    return Echo(_KIND, page, _id(message.mid), recipient, _moment(time), key)
 
 
 def _deliveries(page: str, time: int | None, messaging: Messaging, delivery: MessageDelivery) -> list[WebhookEvent]:
@@ -87,10 +131,3 @@ def _id(text: str | None) -> str:
     if not text or not text.isprintable():
         raise ValueError("no id")
     return text
-
-
-def _name(messaging: Messaging) -> str:
-    if messaging.message is not None:
-        return "messages"
-    present = (name for member, name in _NAMES.items() if bytes(getattr(messaging, member)) not in _NOTHING)
-    return next(present, "unknown")

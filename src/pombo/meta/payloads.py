@@ -36,9 +36,9 @@ class CompiledPayload:
         return template.render(recipient, send_key, variables or _NO_VARIABLES)
 
 
-def compile_payload(kind: ChannelKind, content: Content) -> CompiledPayload:
+def compile_payload(kind: ChannelKind, content: Content, *, by_person: bool = False) -> CompiledPayload:
     """Raises ContentError with all that `validate_content` finds."""
-    if problems := validate_content(kind, content):
+    if problems := validate_content(kind, content, by_person=by_person):
         raise ContentError(problems)
     if kind is ChannelKind.MESSENGER:
         body = _messenger_body(content)

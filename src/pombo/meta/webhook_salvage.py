@@ -9,7 +9,7 @@ from typing import TypeVar
 
 import msgspec
 
-from pombo.meta.webhook_shapes import Change, Entry, Envelope, Id, Messaging, Metadata, Status, Value
+from pombo.meta.webhook_shapes import NULL, Change, Entry, Envelope, Id, Messaging, Metadata, Status, Value
 
 T = TypeVar("T")
 
@@ -26,9 +26,8 @@ _decode_items = msgspec.json.Decoder(list[msgspec.Raw] | None).decode
 _decode_text = msgspec.json.Decoder(str).decode
 _decode_id: _Decode[str] = msgspec.json.Decoder(Id).decode
 _decode_time = msgspec.json.Decoder(int | None).decode
-_decode_entry = msgspec.json.Decoder(Entry).decode
 _decode_messaging = msgspec.json.Decoder(Messaging).decode
-_decode_change = msgspec.json.Decoder(Change).decode
+_decode_value = msgspec.json.Decoder(Value | None).decode
 _decode_metadata = msgspec.json.Decoder(Metadata | None).decode
 _decode_status = msgspec.json.Decoder(Status).decode
 
@@ -54,7 +53,7 @@ class _Salvage:
 
     def envelope(self, parts: dict[str, msgspec.Raw]) -> tuple[Envelope, list[str]]:
         name = self._one(parts.get("object"), _decode_text, "")
-        entries = self._many(parts.get("entry"), _decode_entry, self._entry)
+        entries = self._many(parts.get("entry"), self._entry)
         return Envelope(name, entries), self._malformed
 
     def _entry(self, raw: msgspec.Raw) -> Entry:
@@ -64,9 +63,9 @@ class _Salvage:
         entry = Entry(
             self._id,
             self._one(parts.get("time"), _decode_time, None),
-            self._many(parts.get("messaging"), _decode_messaging),
-            self._many(parts.get("standby"), _decode_messaging),
-            self._many(parts.get("changes"), _decode_change, self._change),
+            self._many(parts.get("messaging"), _messaging),
+            self._many(parts.get("standby"), _messaging),
+            self._many(parts.get("changes"), self._change),
         )
         self._id = ""
         return entry
@@ -74,18 +73,24 @@ class _Salvage:
     def _change(self, raw: msgspec.Raw) -> Change:
         parts = _decode_parts(raw)
         field = _decode_text(parts.get("field", _NOTHING))
+        said = parts.get("value", NULL)
         if field != "messages":
-            # Only that field's value has a shape to rely on; of the others the name is enough.
-            return Change(field)
-        value = _decode_parts(parts.get("value", _NOTHING))
+            # Only that field's value has a shape to rely on.
+            return Change(field, None, said)
+        try:
+            return Change(field, _decode_value(said), said)
+        except MISMATCH:
+            value = _decode_parts(said)
         return Change(
             field,
             Value(
                 self._one(value.get("metadata"), _decode_metadata, None),
                 self._many(value.get("statuses"), _decode_status),
                 self._many(value.get("messages"), _untouched),
+                value.get("contacts", _NOTHING),
                 self._many(value.get("errors"), _untouched),
             ),
+            said,
         )
 
     def _one(self, raw: msgspec.Raw | None, decode: _Decode[T], default: T) -> T:
@@ -96,8 +101,8 @@ class _Salvage:
         except MISMATCH:
             return default
 
-    def _many(self, raw: msgspec.Raw | None, decode: _Decode[T], apart: _Decode[T] | None = None) -> list[T]:
-        """The items that can be decoded, whole or else what `apart` makes of their parts."""
+    def _many(self, raw: msgspec.Raw | None, decode: _Decode[T]) -> list[T]:
+        """The items that can be decoded."""
         good: list[T] = []
         if raw is None:
             return good
@@ -110,11 +115,14 @@ class _Salvage:
             try:
                 good.append(decode(item))
             except MISMATCH:
-                try:
-                    good.append((apart or decode)(item))
-                except MISMATCH:
-                    self._malformed.append(self._id)
+                self._malformed.append(self._id)
         return good
+
+
+def _messaging(raw: msgspec.Raw) -> Messaging:
+    messaging = _decode_messaging(raw)
+    messaging.raw = raw
+    return messaging
 
 
 def _untouched(raw: msgspec.Raw) -> msgspec.Raw:

@@ -14,8 +14,12 @@ Int32 = Annotated[int, msgspec.Meta(ge=-(2**31), le=2**31 - 1)]
 # The id of a Page, an account or a number; without control characters, of which PostgreSQL cannot store NUL.
 Id = Annotated[str, msgspec.Meta(pattern=r"^[^\x00-\x1f]+$")]
 
-# A member that need only be known to be there.
-_ABSENT = msgspec.Raw()
+ABSENT = msgspec.Raw()
+NULL = msgspec.Raw(b"null")
+
+
+class NeedsJson(Exception):
+    """Something is to be read from `raw`, which is not filled in."""
 
 
 # ---- Messenger ----
@@ -51,20 +55,9 @@ class Messaging(msgspec.Struct, gc=False):
     message: PageMessage | None = None
     delivery: MessageDelivery | None = None
     read: MessageRead | None = None
-    message_edit: msgspec.Raw = _ABSENT
-    reaction: msgspec.Raw = _ABSENT
-    postback: msgspec.Raw = _ABSENT
-    referral: msgspec.Raw = _ABSENT
-    optin: msgspec.Raw = _ABSENT
-    pass_thread_control: msgspec.Raw = _ABSENT
-    take_thread_control: msgspec.Raw = _ABSENT
-    request_thread_control: msgspec.Raw = _ABSENT
-    app_roles: msgspec.Raw = _ABSENT
-    policy_enforcement: msgspec.Raw = _ABSENT
-    response_feedback: msgspec.Raw = _ABSENT
-    messaging_feedback: msgspec.Raw = _ABSENT
-    account_linking: msgspec.Raw = _ABSENT
-    order: msgspec.Raw = _ABSENT
+    # Under a name that no member of Meta's has.
+    raw: msgspec.Raw = msgspec.field(default=ABSENT, name=" raw")
+    """The whole event, for what is not named above; filled in where it is needed."""
 
 
 # ---- WhatsApp ----
@@ -96,12 +89,16 @@ class Value(msgspec.Struct, gc=False):
     metadata: Metadata | None = None
     statuses: list[Status] | None = None
     messages: list[msgspec.Raw] | None = None
+    contacts: msgspec.Raw = ABSENT
     errors: list[msgspec.Raw] | None = None
 
 
 class Change(msgspec.Struct, gc=False):
+    """`value` is only read of the field `messages`; of others, and of Pages, `raw` is filled in with it."""
+
     field: str
     value: Value | None = None
+    raw: msgspec.Raw = msgspec.field(default=ABSENT, name=" raw")
 
 
 # ---- both ----
@@ -120,3 +117,20 @@ class Entry(msgspec.Struct, gc=False):
 class Envelope(msgspec.Struct, gc=False):
     object: str
     entry: list[Entry] | None = None
+
+
+# ---- the same again, where more is needed than is named above ----
+
+
+class RawChange(msgspec.Struct, gc=False):
+    value: msgspec.Raw = NULL
+
+
+class RawEntry(msgspec.Struct, gc=False):
+    messaging: list[msgspec.Raw] | None = None
+    standby: list[msgspec.Raw] | None = None
+    changes: list[RawChange] | None = None
+
+
+class RawEnvelope(msgspec.Struct, gc=False):
+    entry: list[RawEntry] | None = None

@@ -28,15 +28,17 @@ from pombo.run.command import (
 from pombo.run.errors import CommandFailed
 from pombo.run.place import Place, open_place
 from pombo.settings import SettingsError
-from pombo.store import accounts, channels, partitions, schema
+from pombo.store import accounts, agents, channels, partitions, schema
 from pombo.store.database import Database
 from pombo.store.errors import StoreError
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 channel_app = typer.Typer(no_args_is_help=True, help="Pages and WhatsApp numbers to send from.")
 key_app = typer.Typer(no_args_is_help=True, help="API keys.")
+agent_app = typer.Typer(no_args_is_help=True, help="Agents: the people who answer.")
 app.add_typer(channel_app, name="channel")
 app.add_typer(key_app, name="key")
+app.add_typer(agent_app, name="agent")
 app.add_typer(run_app, name="run")
 app.add_typer(doubts_app, name="doubts")
 app.add_typer(suppressions_app, name="suppressions")
@@ -286,6 +288,24 @@ def key_create(
 
     key = with_database(prepare("cli"), create)
     typer.echo(json.dumps({"name": name, "key": key}) if as_json else key)
+
+
+@agent_app.command("add")
+def agent_add(
+    name: Annotated[str, typer.Argument(help="As colleagues see it.")],
+    workspace: WorkspaceOption = DEFAULT_WORKSPACE,
+    as_json: JsonOption = False,
+) -> None:
+    """Add an agent, and print an API key that acts for the agent, for the only time."""
+
+    async def add(place: Place, database: Database) -> tuple[int, str]:
+        async with database.transaction() as connection:
+            workspace_id = await accounts.ensure_workspace(connection, workspace)
+            agent_id = await agents.add_agent(connection, workspace_id, name)
+            return agent_id, await accounts.create_api_key(connection, workspace_id, name, agent_id)
+
+    agent_id, key = with_database(prepare("cli"), add)
+    typer.echo(json.dumps({"id": agent_id, "name": name, "key": key}) if as_json else key)
 
 
 @app.command()

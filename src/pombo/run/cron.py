@@ -8,6 +8,7 @@ from pombo.campaigns.expand import Expander
 from pombo.campaigns.figures import FiguresDuty
 from pombo.campaigns.pauses import PauseDuty
 from pombo.domain.ids import WorkspaceId
+from pombo.domain.opt_out import OptWords
 from pombo.ingest.ingester import Ingester
 from pombo.run.place import Place
 from pombo.run.worker_role import worker_options
@@ -27,7 +28,8 @@ async def one_batch(
     async with database.borrow() as connection:
         alone = not await workers_view.count_live_workers(connection)
     if alone:
-        await _while_there_is_work(Ingester(database).run_once)
+        words = OptWords(settings.opt_out_words, settings.opt_in_words)
+        await _while_there_is_work(Ingester(database, words).run_once)
         await _while_there_is_work(Expander(database).run_once)
     report = await process_batch(database, place.box, worker_options(settings), count, workspace_id)
     if alone:

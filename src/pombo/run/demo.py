@@ -1,7 +1,8 @@
 """`pombo demo`: everything on this machine, with Meta simulated, from nothing to 10,000 delivered messages.
 
 A workspace with 3 Pages and 2 WhatsApp numbers at Meta's own rates; the sandbox errs on 1 % of the sends, doubles and
-disorders webhooks. At the end every message is compared with the sandbox's ledger.
+disorders webhooks. People answer; their replies become conversations. At the end every message is compared with the
+sandbox's ledger.
 """
 
 import asyncio
@@ -36,6 +37,16 @@ _WABA_ID = "7000002"
 _READY_S = 60.0
 _SETTLE_S = 60.0
 _TEXT = "Hello {{ first_name | default: 'there' }}, your parcel {{ parcel }} is on its way."
+# Of those who get the message, so many answer within some seconds.
+_CUSTOMERS = {
+    "reply_rate": 0.1,
+    "reaction_rate": 0.05,
+    "media_rate": 0.1,
+    "edit_rate": 0.1,
+    "opt_out_rate": 0.005,
+    "delay_ms": 500,
+    "jitter_ms": 3000,
+}
 _FIRST_NAMES = ("Ana", "Bruno", "Carla", "Davi", "Elena", "Fábio", "Giulia", "Hugo", "Inês", "João", "Karin", "Luís")
 
 
@@ -131,10 +142,11 @@ async def _show(place: Place, console: Console, api_url: str, sandbox_url: str, 
             figures = await _figures(api, run_id)
             async with database.borrow() as connection:
                 comparison = await compare(connection, workspace_id, sandbox)
+                inbox = await audit.inbox_figures(connection, workspace_id)
             http = await api.call("GET", "/stats/http-client")
         _check_sums(comparison, figures, contacts)
         await _check_sockets(sandbox, comparison)
-        print_table(console, figures, comparison, http, api_url)
+        print_table(console, figures, comparison, inbox, http, api_url)
     return 0 if comparison.agrees else 1
 
 
@@ -224,7 +236,7 @@ async def _set_up_sandbox(sandbox: JsonClient, api_url: str, seed: int) -> None:
     for kind, path in (("page", "/webhook"), ("whatsapp_business_account", "/api/webhooks/whatsapp/status")):
         spec = {"app_id": _APP_ID, "callback_url": api_url + path, "object": kind, "verify": True}
         await sandbox.call("PUT", "/sandbox/webhooks", spec)
-    await sandbox.call("PATCH", "/sandbox/channels", {"latency_ms": 80.0})
+    await sandbox.call("PATCH", "/sandbox/channels", {"latency_ms": 80.0, "customers": _CUSTOMERS})
     await sandbox.call("PUT", "/sandbox/seed", {"seed": seed})
     await sandbox.call("POST", "/sandbox/faults", faults((c.kind, c.external_id) for c in CHANNELS))
 

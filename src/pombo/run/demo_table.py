@@ -7,9 +7,17 @@ from rich.table import Table
 
 from pombo.run.progress import RunFigures
 from pombo.run.reconcile import Comparison, first
+from pombo.store.audit import InboxFigures
 
 
-def print_table(console: Console, run: RunFigures, comparison: Comparison, http: dict[str, Any], api_url: str) -> None:
+def print_table(
+    console: Console,
+    run: RunFigures,
+    comparison: Comparison,
+    inbox: InboxFigures,
+    http: dict[str, Any],
+    api_url: str,
+) -> None:
     table = Table(title="First flight", show_header=False)
     table.add_column(style="bold")
     table.add_column(justify="right")
@@ -22,6 +30,10 @@ def print_table(console: Console, run: RunFigures, comparison: Comparison, http:
         ("accepted, then undelivered", run.undelivered),
         ("uncertain", run.uncertain),
         ("in the sandbox's ledger", comparison.ledger_messages),
+        ("answers of customers", inbox.answers),
+        ("reactions to what was sent", inbox.reactions),
+        ("open conversations", inbox.open),
+        ("asked for no more", inbox.opted_out),
     ):
         table.add_row(name, f"{value:,}")
     total = http["total"]
@@ -35,4 +47,5 @@ def print_table(console: Console, run: RunFigures, comparison: Comparison, http:
         console.print("[red]The ledger and the books disagree:[/]")
         for line in first(comparison.disagreements):
             console.print(f"  {line}", highlight=False)
+    console.print(f"The inbox: {api_url}/api/conversations", highlight=False)
     console.print(f"API: {api_url} (its document: {api_url}/openapi.json)")

@@ -13,13 +13,18 @@ from pombo.campaigns.expand import Expander
 from pombo.campaigns.figures import FiguresDuty
 from pombo.campaigns.pauses import PauseDuty
 from pombo.campaigns.sweep import sweep_abandoned
+from pombo.domain.opt_out import OptWords
+from pombo.inbox.duties import strip_deleted_labels, wake_snoozed
+from pombo.inbox.following import ReplyFollower
+from pombo.ingest.history import HistoryReader
 from pombo.ingest.ingester import Ingester
 from pombo.run.lifecycle import database_when_there, spare_the_collector, stop_on_signals, stop_with_supervisor
+from pombo.run.media import media_files
 from pombo.run.place import Place
 from pombo.run.reload import Reload, first_of
 from pombo.sending.worker import Worker, WorkerOptions
 from pombo.settings import Settings
-from pombo.store import webhooks
+from pombo.store import channel_jobs, replies, webhooks
 from pombo.store.audience import DUE_BELL
 from pombo.store.channels import LEASE_BELL
 from pombo.store.database import Database
@@ -28,11 +33,14 @@ from pombo.store.errors import DatabaseUnavailable
 from pombo.store.run_control import CONTROL_BELL
 from pombo.store.runs import NEW_RUN_BELL
 from pombo.telemetry import log
+from pombo.upkeep import old_events
 from pombo.upkeep.schedule import Duty, Upkeep
 
 _RETRY_S = 0.5
 _DUTIES_S = 3.0
 _SWEEP_EVERY = timedelta(minutes=5)
+_WAKE_EVERY = timedelta(seconds=5)
+_STRIP_EVERY = timedelta(minutes=1)
 
 
 def worker_options(settings: Settings) -> WorkerOptions:
@@ -51,6 +59,7 @@ def worker_options(settings: Settings) -> WorkerOptions:
         breaker_timeout_s=settings.circuit_breaker_timeout_ms / 1000,
         outcome_batch=settings.log_batch_size,
         outcome_linger_s=settings.log_batch_interval_ms / 1000,
+        most_media_bytes=settings.media_max_mb * 2**20,
     )
 
 
@@ -88,11 +97,14 @@ async def run_worker(settings: Settings, place: Place) -> None:
 
 
 async def _work(settings: Settings, place: Place, database: Database, stop: asyncio.Event) -> None:
-    worker = Worker(database, place.box, worker_options(settings))
+    worker = Worker(database, place.box, worker_options(settings), files=media_files(settings))
     if stop_file := os.environ.get("POMBO_TEST_STOP_BEFORE_WRITE"):
         worker.sender.before_write = partial(_stop_once, Path(stop_file))
-    expander, ingester = Expander(database), Ingester(database)
+    words = OptWords(settings.opt_out_words, settings.opt_in_words)
+    expander, ingester, history = Expander(database), Ingester(database, words), HistoryReader(database, words)
     pauses, cancelling = PauseDuty(database), CancelDuty(database)
+    event_retention = timedelta(hours=settings.event_retention_hours)
+    follower = ReplyFollower(database)
 
     def ring_control(_: str) -> None:
         pauses.bell.set()
@@ -104,6 +116,9 @@ async def _work(settings: Settings, place: Place, database: Database, stop: asyn
         NEW_RUN_BELL: lambda _: expander.bell.set(),
         CONTROL_BELL: ring_control,
         webhooks.BELL: lambda _: ingester.bell.set(),
+        channel_jobs.BELL: lambda _: worker.jobs.bell.set(),
+        channel_jobs.FETCHED_BELL: lambda _: history.bell.set(),
+        replies.BELL: lambda _: follower.bell.set(),
     }
 
     async def listen() -> None:
@@ -121,6 +136,8 @@ async def _work(settings: Settings, place: Place, database: Database, stop: asyn
         asyncio.create_task(worker.run(stop), name="sending"),
         asyncio.create_task(expander.run(stop), name="expander"),
         asyncio.create_task(ingester.run(stop), name="ingest"),
+        asyncio.create_task(history.run(stop), name="history"),
+        asyncio.create_task(follower.run(stop), name="replies"),
         asyncio.create_task(FiguresDuty(database).run(stop), name="figures"),
         asyncio.create_task(pauses.run(stop), name="pauses"),
         asyncio.create_task(cancelling.run(stop), name="cancelling"),
@@ -128,8 +145,14 @@ async def _work(settings: Settings, place: Place, database: Database, stop: asyn
             Upkeep(
                 database,
                 retention_days=settings.log_retention_days,
+                webhook_retention_days=settings.webhook_retention_days,
                 partition_days_ahead=settings.partition_days_ahead,
-                more=[Duty("abandoned_uploads", _SWEEP_EVERY, partial(sweep_abandoned, database))],
+                more=[
+                    Duty("abandoned_uploads", _SWEEP_EVERY, partial(sweep_abandoned, database)),
+                    Duty("old_events", _SWEEP_EVERY, partial(old_events.run_once, database, event_retention)),
+                    Duty("snoozed_conversations", _WAKE_EVERY, partial(wake_snoozed, database)),
+                    Duty("deleted_labels", _STRIP_EVERY, partial(strip_deleted_labels, database)),
+                ],
             ).run(stop),
             name="upkeep",
         ),

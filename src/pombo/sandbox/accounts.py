@@ -3,20 +3,33 @@
 A *channel* is a Page or a phone number. Everything is made through the management API.
 """
 
+from collections import deque
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
 import msgspec
 
 from pombo.sandbox.errors import Kind
+from pombo.sandbox.habits import Habits
 from pombo.sandbox.ledger import ChannelBook
 from pombo.sandbox.limits import Limit, PairLimit, brake, per_second
 from pombo.sandbox.people import NOBODY_SPECIAL, Person
+from pombo.sandbox.threads import Thread
 
 WebhookObject = Literal["page", "whatsapp_business_account"]
 OBJECT_OF: dict[Kind, WebhookObject] = {"messenger": "page", "whatsapp": "whatsapp_business_account"}
 
-PAGE_FIELDS = ("messages", "message_echoes", "messaging_postbacks", "message_deliveries", "message_reads")
+PAGE_FIELDS = (
+    "messages",
+    "message_echoes",
+    "messaging_postbacks",
+    "message_deliveries",
+    "message_reads",
+    "message_reactions",
+    "message_edits",
+    "messaging_referrals",
+    "messaging_optins",
+)
 """What a Page made through the management API is subscribed to at first."""
 
 
@@ -60,8 +73,25 @@ class ChannelSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
     read_jitter_ms: Milliseconds = 1000.0
     delivery_mids: bool = True
     """Messenger may leave `mids` out of a delivery and give the watermark only."""
+    conversation_calls_per_second: Rate | None = 2.0
+    """Calls to a Page's conversations, threads and messages."""
+    most_messages_a_call: Annotated[int, msgspec.Meta(ge=1)] | None = None
+    """A page of conversations with more than that is refused as too much data."""
+    cursor_life_s: Annotated[float, msgspec.Meta(gt=0)] = 3600.0
+    """How long a cursor of the list of conversations works: Meta asks not to store them."""
+    customers: Habits | None = None
+    """What people do by themselves with what they get; None: nothing."""
     app_usage: Usage | None = None
     business_usage: Usage | None = None
+
+
+class Action(msgspec.Struct, frozen=True):
+    """What the business did without a message; `about` is the message's id, if there is one."""
+
+    at: float
+    recipient: str
+    action: str
+    about: str | None = None
 
 
 @dataclass(slots=True)
@@ -118,7 +148,12 @@ class Channel:
     book: ChannelBook
     subscribed_fields: frozenset[str] = frozenset(PAGE_FIELDS)
     people: dict[str, Person] = field(default_factory=dict)
+    threads: dict[str, Thread] = field(default_factory=dict)
+    """By person; those who have written."""
+    actions: deque[Action] = field(default_factory=lambda: deque(maxlen=1000))
+    """The newest typing indicators, read receipts and reactions of ours."""
     calls: Limit = field(init=False)
+    conversation_calls: Limit = field(init=False)
     media_calls: Limit = field(init=False)
     throughput: Limit = field(init=False)
     pairs: PairLimit | None = field(init=False)
@@ -132,6 +167,7 @@ class Channel:
     def configure(self, settings: ChannelSettings) -> None:
         """Apply settings; every limit starts afresh."""
         self.settings = settings
+        self.conversation_calls = per_second(settings.conversation_calls_per_second)
         if self.kind == "messenger":
             self.calls = per_second(settings.calls_per_second)
             self.media_calls = per_second(settings.media_calls_per_second)

@@ -8,18 +8,22 @@ from urllib.parse import parse_qsl, unquote
 
 import msgspec
 
-from pombo.sandbox import messenger, nodes, whatsapp
+from pombo.sandbox import conversations, files, messenger, nodes, whatsapp
 from pombo.sandbox.accounts import Channel
 from pombo.sandbox.batch import missing_token, run_batch
 from pombo.sandbox.connection import Request
 from pombo.sandbox.errors import MetaError, unknown_object
-from pombo.sandbox.forms import is_form, parse_form
+from pombo.sandbox.files import Download
+from pombo.sandbox.forms import Upload, is_form, is_multipart, parse_form, parse_multipart, unfold
 from pombo.sandbox.management import Management
 from pombo.sandbox.reply import Reply, json_reply
+from pombo.sandbox.template_desk import template_from
 from pombo.sandbox.world import Simulation
 
 _log = logging.getLogger(__name__)
 
+# Page-scoped ids are long; shorter numbers are no one's.
+_PSID = re.compile(r"\d{8,}", re.ASCII)
 _VERSION = re.compile(r"v\d+\.\d+", re.ASCII)
 # Senders use few targets (one a channel), so parsed ones are kept; whoever asks for countless others starts it afresh.
 _MAX_ROUTES = 10_000
@@ -69,7 +73,9 @@ class Sandbox:
         route = self._routes.get(target) or self._parse(target)
         if route.token is not None:
             token = route.token
-        form = _form(content_type, body) if body and is_form(content_type, body) else None
+        if is_multipart(content_type):
+            return self._upload(method, route, token, content_type, body)
+        form = _form(body) if body and is_form(content_type, body) else None
         if route.edge == "messages" and method == b"POST":
             return self._send(route.node, token, body, form, in_batch=in_batch)
         if route.edge == "" and route.node in ("", "me") and method == b"POST" and not in_batch:
@@ -84,7 +90,7 @@ class Sandbox:
     ) -> Reply:
         """One item of a batch; a token of its own goes before the batch's."""
         try:
-            own = _form(content_type, body).get("access_token") if body else None
+            own = _form(body).get("access_token") if body else None
             return self._dispatch(method, target, own or token, content_type, body, in_batch=True)
         except MetaError as error:
             return error.reply()
@@ -129,6 +135,52 @@ class Sandbox:
         if not self._simulation.world.accounts.knows_token(token):
             raise MetaError("messenger" if channel is None else channel.kind, 190)
 
+    def _upload(self, method: bytes, route: _Route, token: str | None, content_type: bytes, body: bytes) -> Reply:
+        try:
+            form, upload = parse_multipart(content_type, body)
+            fields = unfold(form)
+        except (ValueError, msgspec.DecodeError) as error:
+            raise MetaError("messenger", 100, message=f"(#100) {error}") from error
+        return self._store(method, route, token or _text(fields.get("access_token")), fields, upload)
+
+    def _store(
+        self, method: bytes, route: _Route, token: str | None, fields: dict[str, Any], upload: Upload | None
+    ) -> Reply:
+        world = self._simulation.world
+        channel = self._authorize(route.node, token, method.decode())
+        match (method, channel.kind, route.edge):
+            case (b"POST", "whatsapp", "media"):
+                return files.upload_to_number(world, channel, fields, upload)
+            case (b"POST", "messenger", "message_attachments"):
+                return files.upload_to_page(world, channel, fields, upload)
+            case (b"POST", _, "messages"):
+                # Meta takes files with a message; here they are uploaded first.
+                raise MetaError(channel.kind, 100, message="(#100) The sandbox takes no files with a message.")
+        raise unknown_object(f"{route.node}/{route.edge}", method.decode())
+
+    def _read_object(self, verb: str, route: _Route, token: str | None) -> Reply:
+        """What is neither an account nor a channel: a person, a thread, a message, a medium."""
+        world = self._simulation.world
+        self._check_token(token, None)
+        assert token is not None
+        node = route.node
+        mine = {channel.id: channel for channel in world.accounts.channels_of(token)}
+        if route.edge == "" and verb in ("GET", "DELETE"):
+            reply = files.read_media(world, verb, node, token)
+            if reply is not None:
+                return reply
+        if verb == "GET":
+            thread = world.threads.find(node)
+            if thread is not None and thread.channel_id in mine and route.edge in ("", "messages"):
+                return conversations.read_thread(world, mine[thread.channel_id], thread, route.edge, route.query)
+            found = world.threads.find_message(node)
+            if found is not None and found[0].channel_id in mine and route.edge == "":
+                return conversations.read_message(world, mine[found[0].channel_id], *found, route.query)
+            pages = [channel for channel in mine.values() if channel.kind == "messenger"]
+            if pages and route.edge == "" and _PSID.fullmatch(node):
+                return files.read_profile(world, pages[0], node, route.query)
+        raise unknown_object(f"{node}/{route.edge}".rstrip("/"), verb)
+
     def _read(self, method: bytes, route: _Route, token: str | None, parameters: dict[str, Any]) -> Reply:
         verb = method.decode()
         account = self._simulation.world.accounts.accounts.get(route.node)
@@ -146,13 +198,25 @@ class Sandbox:
                     return nodes.list_phone_numbers(numbers, route.query)
                 case ("GET", "message_templates"):
                     return nodes.list_templates(account, route.query)
+                case ("POST", "message_templates"):
+                    return self._simulation.world.templates.create(account, template_from(parameters))
+                case ("DELETE", "message_templates"):
+                    return self._simulation.world.templates.delete(account, route.query.get("name", ""))
                 case ("GET" | "POST" | "DELETE", "subscribed_apps"):
                     return nodes.account_subscriptions(method, account)
+        elif verb == "GET" and route.node in ("attachments", "pictures", "whatsapp_business"):
+            return files.download(self._simulation.world, Download(route.node, route.edge, route.query, token))
+        elif route.node != "me" and route.node not in self._simulation.world.accounts.channels:
+            return self._read_object(verb, route, token)
         else:
             channel = self._authorize(route.node, token, verb)
             match (verb, route.edge):
                 case ("GET", ""):
                     return nodes.read_channel(channel, route.query)
+                case ("POST", "message_attachments") if channel.kind == "messenger":
+                    return self._store(method, route, token, parameters, None)
+                case ("GET", "conversations") if channel.kind == "messenger":
+                    return conversations.list_threads(self._simulation.world, channel, route.query)
                 case ("GET" | "POST" | "DELETE", "subscribed_apps") if channel.account is not None:
                     return nodes.account_subscriptions(method, channel.account)
                 case ("GET" | "POST" | "DELETE", "subscribed_apps"):
@@ -198,9 +262,7 @@ def _refusal(channel: Channel, error: MetaError) -> Reply:
     return reply
 
 
-def _form(content_type: bytes, body: bytes) -> dict[str, str]:
-    if content_type.startswith(b"multipart/"):
-        raise MetaError("messenger", 100, message="(#100) The sandbox does not take multipart uploads.")
+def _form(body: bytes) -> dict[str, str]:
     try:
         return parse_form(body)
     except UnicodeDecodeError as error:

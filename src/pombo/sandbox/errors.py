@@ -41,9 +41,11 @@ _MESSENGER: dict[tuple[int, int | None], Known] = {
     (368, None): Known(403, "(#368) The action attempted has been deemed abusive or is otherwise disallowed"),
     (551, None): Known(400, "(#551) This person isn't available right now."),
     (551, 1545041): Known(400, "(#551) This person isn't available right now."),
+    (100, 2018218): Known(400, "(#100) This person has no profile that can be read."),
     (613, None): Known(400, "(#613) Calls to this api have exceeded the rate limit.", True),
     (613, 2534040): Known(400, "(#613) Calls to this api have exceeded the rate limit.", True),
     (1200, None): Known(500, "Temporary send message failure. Please try again later.", True),
+    (9000001, None): Known(400, "(#9000001) This message has been deleted."),
     (80006, None): Known(400, "(#80006) There have been too many calls to this Messenger account. Wait a bit.", True),
 }
 _WHATSAPP: dict[tuple[int, int | None], Known] = {

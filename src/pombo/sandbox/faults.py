@@ -14,10 +14,19 @@ from pombo.sandbox.ledger import DELIVERED, FAILED, READ, SENT
 
 SendFault = Literal["error", "latency", "lost_answer", "disconnect", "batch_null", "async_failure"]
 WebhookFault = Literal["webhook_duplicate", "webhook_late", "webhook_disorder", "webhook_drop"]
-EventName = Literal["echo", "sent", "delivered", "read", "failed"]
+EventName = Literal["echo", "sent", "delivered", "read", "failed", "inbound"]
 
+INBOUND = READ + 1
+"""What people do, beside the events that messages go through."""
 # An echo is to Messenger what the "sent" status is to WhatsApp: the first sign that the message left.
-EVENT_CODES: dict[EventName, int] = {"echo": SENT, "sent": SENT, "failed": FAILED, "delivered": DELIVERED, "read": READ}
+EVENT_CODES: dict[EventName, int] = {
+    "echo": SENT,
+    "sent": SENT,
+    "failed": FAILED,
+    "delivered": DELIVERED,
+    "read": READ,
+    "inbound": INBOUND,
+}
 
 
 class Fault(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):

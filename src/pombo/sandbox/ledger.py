@@ -28,6 +28,7 @@ class ChannelBook:
         self.channel_id = channel_id
         self.numbers = array("q")
         self.calls_at = array("d")
+        self.conversation_calls_at = array("d")
         self.latest: dict[str, int] = {}
         self.states = [0, 0, 0, 0, 0]
         self.unique_keys = 0
@@ -111,6 +112,11 @@ class Ledger:
 
     def provider_id(self, number: int) -> str:
         return f"{self._book[number].id_prefix}{number:010x}"
+
+    def last_sent(self, book: ChannelBook, recipient: str) -> str | None:
+        """The id of the last message that this recipient was sent."""
+        number = book.latest.get(recipient)
+        return None if number is None else self.provider_id(number)
 
     def acceptance_times(self, book: ChannelBook) -> list[float]:
         return [self._accepted_at[number] for number in book.numbers]

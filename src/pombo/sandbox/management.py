@@ -21,8 +21,10 @@ from pombo.sandbox.provisioning import (
     PeopleSpec,
     PhoneNumberSpec,
     Provisioning,
+    ScriptSpec,
     SetupSpec,
     TemplateSpec,
+    ThreadsSpec,
     WebhookSpec,
     settings_from,
 )
@@ -75,6 +77,11 @@ class Management:
             ),
             ("POST", "templates"): lambda body, _: self._make(body, TemplateSpec, lambda maker: maker.add_template),
             ("PUT", "people"): lambda body, _: self._make(body, PeopleSpec, lambda maker: maker.set_people),
+            ("POST", "customers/script"): self._script,
+            ("POST", "customers/threads"): lambda body, _: self._make(
+                body, ThreadsSpec, lambda maker: maker.add_threads
+            ),
+            ("GET", "actions"): self._actions,
             ("POST", "setup"): self._set_up,
             ("PATCH", "channels"): self._configure_all,
             ("GET", "channels"): self._channels,
@@ -141,6 +148,7 @@ class Management:
                 "channel": book.channel_id,
                 "window_ms": window_ms,
                 "calls": peak(book.calls_at, window),
+                "conversation_calls": peak(book.conversation_calls_at, window),
                 "accepted": peak(self._simulation.world.ledger.acceptance_times(book), window),
             }
         )
@@ -162,6 +170,17 @@ class Management:
         for spec in specs:
             add(spec)
         return json_reply({"count": len(specs)}, 201)
+
+    def _script(self, body: bytes, query: dict[str, str]) -> Reply:
+        maker = Provisioning(self._simulation.world)
+        specs = _one_or_many(body, ScriptSpec)
+        return json_reply({"people": [{"person": str(s.person), "events": maker.script(s)} for s in specs]}, 201)
+
+    def _actions(self, body: bytes, query: dict[str, str]) -> Reply:
+        channel = self._simulation.world.accounts.channels.get(query.get("channel", ""))
+        if channel is None:
+            raise BadRequestError("channel must name a channel")
+        return json_reply({"actions": list(channel.actions)})
 
     def _set_up(self, body: bytes, query: dict[str, str]) -> Reply:
         Provisioning(self._simulation.world).set_up(_read(body, SetupSpec))

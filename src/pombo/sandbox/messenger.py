@@ -5,7 +5,8 @@ from typing import Any
 
 import msgspec
 
-from pombo.sandbox.accounts import Channel
+from pombo.sandbox.accounts import Action, Channel
+from pombo.sandbox.contents import MessengerContent
 from pombo.sandbox.errors import MetaError
 from pombo.sandbox.forms import unfold
 from pombo.sandbox.messenger_content import Message, check_message, is_heavy
@@ -56,7 +57,7 @@ def send(desk: Submission, channel: Channel, request: SendRequest, *, in_batch: 
     now = desk.count_call(channel)
     recipient = _recipient(request)
     if request.sender_action is not None:
-        return _act(request, recipient)
+        return _act(channel, request, recipient, now)
     if request.message is None:
         raise _invalid("The parameter message is required.")
     _check_type(request)
@@ -76,6 +77,7 @@ def send(desk: Submission, channel: Channel, request: SendRequest, *, in_batch: 
         f'{{"recipient_id":"{psid}","message_id":"',
         '"}',
         _echo(channel, request.message),
+        content=MessengerContent(request.message),
     )
     return desk.submit(channel, outgoing, now, in_batch=in_batch)
 
@@ -102,13 +104,18 @@ def _recipient(request: SendRequest) -> _Recipient:
     return recipient
 
 
-def _act(request: SendRequest, recipient: _Recipient) -> Reply:
+def _act(channel: Channel, request: SendRequest, recipient: _Recipient, now: float) -> Reply:
     """Typing indicators, mark_seen and reactions: nothing enters the ledger, no webhook follows."""
     if request.message is not None:
         raise _invalid("A sender action cannot be sent together with a message.", 2018014)
     if request.sender_action not in _SENDER_ACTIONS:
         raise _invalid("Param sender_action must be one of typing_on, typing_off, mark_seen, react, unreact.")
-    return Reply(f'{{"recipient_id":"{recipient.id}"}}'.encode())
+    person_id = str(recipient.id)
+    about = (request.payload or {}).get("message_id")
+    channel.actions.append(Action(now, person_id, request.sender_action, None if about is None else str(about)))
+    if request.sender_action == "mark_seen" and (thread := channel.threads.get(person_id)) is not None:
+        thread.unread = 0
+    return Reply(f'{{"recipient_id":"{person_id}"}}'.encode())
 
 
 def _check_type(request: SendRequest) -> None:

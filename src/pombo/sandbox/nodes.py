@@ -50,7 +50,16 @@ def list_templates(account: Account, query: dict[str, str]) -> Reply:
         and query.get("language", template.language) == template.language
     ]
     wanted = _wanted(query, ("name", "parameter_format", "components", "language", "status", "category", "id"))
-    return _listing([_pick(node, wanted) for node in found], query)
+    summary = {
+        "total_count": len(found),
+        "message_template_count": len(account.templates),
+        "message_template_limit": 6000,
+        "are_translations_complete": True,
+    }
+    asked = query.get("summary", "").split(",")
+    return _listing(
+        [_pick(node, wanted) for node in found], query, {name: summary[name] for name in asked if name in summary}
+    )
 
 
 def page_subscriptions(method: bytes, channel: Channel, parameters: dict[str, Any]) -> Reply:
@@ -107,7 +116,7 @@ def _template(template: Template) -> dict[str, Any]:
         "category": template.category,
         "parameter_format": "NAMED" if template.names else "POSITIONAL",
         "components": template.components,
-        "quality_score": {"score": "GREEN"},
+        "quality_score": {"score": "GREEN", "date": 1767225600},
     }
 
 
@@ -124,7 +133,7 @@ def _fields(node: dict[str, Any], query: dict[str, str], defaults: tuple[str, ..
     return json_reply(_pick(node, _wanted(query, defaults)))
 
 
-def _listing(nodes: list[dict[str, Any]], query: dict[str, str]) -> Reply:
+def _listing(nodes: list[dict[str, Any]], query: dict[str, str], summary: dict[str, Any] | None = None) -> Reply:
     """One page; a cursor is the position of an entry. `next` is missing on the last page."""
     try:
         start = int(query.get("after", "-1")) + 1
@@ -133,6 +142,8 @@ def _listing(nodes: list[dict[str, Any]], query: dict[str, str]) -> Reply:
         raise MetaError("messenger", 100, message="(#100) Invalid cursor or limit.") from None
     page = nodes[start : start + size]
     answer: dict[str, Any] = {"data": page}
+    if summary:
+        answer["summary"] = summary
     if page:
         answer["paging"] = {"cursors": {"before": str(start), "after": str(start + len(page) - 1)}}
         if start + len(page) < len(nodes):

@@ -1,7 +1,7 @@
 """Making accounts through the management API: what its bodies look like, and what they become."""
 
 import itertools
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -15,8 +15,11 @@ from pombo.sandbox.accounts import (
     Template,
     WebhookObject,
 )
+from pombo.sandbox.acts import Act
 from pombo.sandbox.people import Person, Standing
+from pombo.sandbox.scene import BadActError
 from pombo.sandbox.templates import shape_of
+from pombo.sandbox.threads import ThreadMessage
 from pombo.sandbox.world import World
 
 Id = str | int
@@ -87,11 +90,33 @@ class PersonSpec(msgspec.Struct, forbid_unknown_fields=True):
     id: Id
     standing: Standing = "reachable"
     last_inbound_ago_s: float | None = None
+    name: str | None = None
+    user_id: str | None = None
+    hides_number: bool = False
 
 
 class PeopleSpec(msgspec.Struct, forbid_unknown_fields=True):
     channel: Id
     people: list[PersonSpec]
+
+
+class ScriptSpec(msgspec.Struct, forbid_unknown_fields=True):
+    """What one person does, one thing after the other."""
+
+    channel: Id
+    person: Id
+    events: list[Act]
+
+
+class ThreadsSpec(msgspec.Struct, forbid_unknown_fields=True):
+    """`count` people from `first_person` on, who last wrote `newest_ago_s` ago and `apart_s` before each other."""
+
+    channel: Id
+    count: Annotated[int, msgspec.Meta(ge=1, le=100_000)]
+    messages: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 4
+    first_person: int = 20_000_000_001
+    newest_ago_s: float = 60.0
+    apart_s: float = 60.0
 
 
 class SetupSpec(msgspec.Struct, forbid_unknown_fields=True):
@@ -144,6 +169,7 @@ class Provisioning:
                 display_phone_number="",
                 settings=settings_from(ChannelSettings(), spec.settings),
                 book=self._world.ledger.book("messenger", channel_id),
+                threads=self._world.threads.of_channel(channel_id),
                 subscribed_fields=frozenset(spec.subscribed_fields),
             )
         )
@@ -165,6 +191,7 @@ class Provisioning:
                 display_phone_number=spec.display_phone_number or f"1555{channel_id[-7:]:0>7}",
                 settings=settings_from(ChannelSettings(), spec.settings),
                 book=self._world.ledger.book("whatsapp", channel_id),
+                threads=self._world.threads.of_channel(channel_id),
             )
         )
 
@@ -177,6 +204,8 @@ class Provisioning:
             if count is not None:
                 parameters[component] = count
         old = account.templates.get((spec.name, spec.language))
+        if old is not None and old.status != spec.status:
+            self._world.templates.changed(account, old, spec.status)
         account.templates[spec.name, spec.language] = Template(
             id=str(next(_template_ids)) if old is None else old.id,
             name=spec.name,
@@ -201,13 +230,38 @@ class Provisioning:
                 app.callbacks[webhook_object] = Callback(spec.callback_url, app.verify_token)
 
     def set_people(self, spec: PeopleSpec) -> None:
-        channel = self._accounts.channels.get(str(spec.channel))
-        if channel is None:
-            raise BadRequestError(f"there is no channel {spec.channel}")
+        channel = self._channel(spec.channel)
         now = self._world.clock.now()
         for person in spec.people:
             ago = person.last_inbound_ago_s
-            channel.people[str(person.id)] = Person(person.standing, None if ago is None else now - ago)
+            channel.people[str(person.id)] = Person(
+                person.standing, None if ago is None else now - ago, person.name, person.user_id, person.hides_number
+            )
+
+    def script(self, spec: ScriptSpec) -> list[dict[str, Any]]:
+        """What each of the person's events will be: type, id and time."""
+        channel = self._channel(spec.channel)
+        try:
+            return self._world.customers.perform(channel, str(spec.person), spec.events)
+        except (BadActError, ValueError) as error:
+            raise BadRequestError(str(error)) from error
+
+    def add_threads(self, spec: ThreadsSpec) -> None:
+        """Made-up threads, as if the people had written in the past; nobody is told of them."""
+        channel = self._channel(spec.channel)
+        now = self._world.clock.now()
+        threads = self._world.threads
+        for number in range(spec.count):
+            person_id = str(spec.first_person + number)
+            thread = threads.open(channel.id, person_id)
+            newest = now - spec.newest_ago_s - number * spec.apart_s
+            for place in range(spec.messages):
+                at = newest - (spec.messages - 1 - place) * 60
+                inbound = (spec.messages - 1 - place) % 2 == 0
+                text = f"{'Question' if inbound else 'Answer'} {place + 1} of {person_id}"
+                threads.add(thread, ThreadMessage(threads.new_id(channel.kind), at, inbound, text))
+            person = channel.person(person_id)
+            channel.people[person_id] = msgspec.structs.replace(person, last_inbound=newest)
 
     def set_up(self, spec: SetupSpec) -> None:
         for app in spec.apps:
@@ -222,6 +276,12 @@ class Provisioning:
             self.set_webhook(webhook)
         for people in spec.people:
             self.set_people(people)
+
+    def _channel(self, channel_id: Id) -> Channel:
+        channel = self._accounts.channels.get(str(channel_id))
+        if channel is None:
+            raise BadRequestError(f"there is no channel {channel_id}")
+        return channel
 
     def _app(self, app_id: Id) -> App:
         app = self._accounts.apps.get(str(app_id))

@@ -14,10 +14,10 @@ import hmac
 import logging
 from array import array
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from heapq import heappop, heappush
 from itertools import count
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 import msgspec
 
@@ -25,7 +25,8 @@ from pombo.sandbox.accounts import OBJECT_OF, Accounts, App, Channel, WebhookObj
 from pombo.sandbox.clock import Clock
 from pombo.sandbox.fates import Step
 from pombo.sandbox.ledger import DELIVERED, READ, SENT, Ledger
-from pombo.sandbox.payloads import Payloads, milliseconds
+from pombo.sandbox.notices import Notice
+from pombo.sandbox.payloads import NOTICE, Payloads, milliseconds
 from pombo.sandbox.poster import Poster
 
 _log = logging.getLogger(__name__)
@@ -37,9 +38,11 @@ _LONGEST_PAUSE = 900.0
 _MAX_WEIGHT = 3_000_000
 # Updates due in the same hundredth of a second wait in one bucket.
 _GRAIN = 0.01
-# An update is one integer: the message's number above three bits of event.
+# An update is one integer: the message's number above three bits of event. Of a notice, and of something that happens
+# without a webhook, it is a number of their own.
 _EVENT_BITS = 3
 _EVENT_MASK = (1 << _EVENT_BITS) - 1
+_HAPPENING = NOTICE + 1
 
 
 class PumpSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -76,6 +79,14 @@ class _Outlet:
         self.senders: set[asyncio.Task[None]] = set()
 
 
+class Planned(NamedTuple):
+    """What happens at a time (seconds since the epoch), and the webhooks that tell of it, each at its own time."""
+
+    at: float
+    happen: Callable[[], None] | None
+    told: list[tuple[float, Notice]]
+
+
 class PumpStats(msgspec.Struct):
     """Updates are single statuses or events; posts are requests. `posts_failed` counts every failed attempt."""
 
@@ -98,6 +109,7 @@ class Pump:
         self._buckets: dict[int, array[int]] = {}
         self._outlets: dict[tuple[str, WebhookObject], _Outlet] = {}
         self._echoes_left: dict[int, int] = {}
+        self._happenings: dict[int, Callable[[], None]] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._order = count()
         self._hurried = 0
@@ -121,12 +133,7 @@ class Pump:
         for step in steps:
             if not channel.wants(_FIELD_OF.get(step.event, "messages")):
                 continue
-            place = int((now + step.delay) / _GRAIN) + 1
-            bucket = self._buckets.get(place)
-            if bucket is None:
-                bucket = self._buckets[place] = array("q")
-            bucket.append(number << _EVENT_BITS | step.event)
-            self.stats.updates_pending += 1
+            self._put(now + step.delay, number << _EVENT_BITS | step.event)
             echoes += step.event == SENT
         if echoes and channel.kind == "messenger":
             self._payloads.echoes[number] = echo
@@ -136,6 +143,29 @@ class Pump:
         if self.stats.updates_pending:
             self._idle.clear()
             self._wake()
+
+    def plan(self, planned: list[Planned]) -> None:
+        """Whoever has no callback by then is told nothing; what happens does so all the same."""
+        for at, happen, told in planned:
+            if happen is not None:
+                number = next(self._order)
+                self._happenings[number] = happen
+                self._put(at, number << _EVENT_BITS | _HAPPENING)
+            for told_at, notice in told:
+                number = next(self._order)
+                self._payloads.notices[number] = notice
+                self._put(told_at, number << _EVENT_BITS | NOTICE)
+        if self.stats.updates_pending:
+            self._idle.clear()
+            self._wake()
+
+    def _put(self, at: float, update: int) -> None:
+        place = int(at / _GRAIN) + 1
+        bucket = self._buckets.get(place)
+        if bucket is None:
+            bucket = self._buckets[place] = array("q")
+        bucket.append(update)
+        self.stats.updates_pending += 1
 
     def configure(self, settings: PumpSettings) -> None:
         """The next tick already follows the new settings."""
@@ -188,8 +218,8 @@ class Pump:
         due: dict[tuple[str, WebhookObject], list[int]] = {}
         for place in sorted(place for place in self._buckets if hurry or place <= last):
             for update in self._buckets.pop(place):
-                channel = self._accounts.channels[self._ledger.channel_id(update >> _EVENT_BITS)]
-                due.setdefault((channel.app.id, OBJECT_OF[channel.kind]), []).append(update)
+                if (key := self._outlet_of(update)) is not None:
+                    due.setdefault(key, []).append(update)
         for (app_id, webhook_object), updates in due.items():
             outlet = self._outlets.get((app_id, webhook_object))
             if outlet is None:
@@ -200,11 +230,30 @@ class Pump:
                 outlet.ready.append(heappop(outlet.waiting)[2])
             self._send_more(outlet)
 
+        if not self.stats.updates_pending:
+            self._idle.set()
+
+    def _outlet_of(self, update: int) -> tuple[str, WebhookObject] | None:
+        """Where the update goes; None where nobody is told of it (any more)."""
+        number, event = update >> _EVENT_BITS, update & _EVENT_MASK
+        if event < NOTICE:
+            channel = self._accounts.channels[self._ledger.channel_id(number)]
+            return channel.app.id, OBJECT_OF[channel.kind]
+        if event == NOTICE:
+            notice = self._payloads.notices[number]
+            if notice.is_wanted:
+                return notice.app.id, notice.webhook_object
+            del self._payloads.notices[number]
+        else:
+            self._happenings.pop(number)()
+        self.stats.updates_pending -= 1
+        return None
+
     def _batches(self, updates: list[int]) -> Iterator["array[int]"]:
         batch = array("q")
         weight = 0
         for update in updates:
-            added = self._payloads.weight(update >> _EVENT_BITS)
+            added = self._payloads.weight(update >> _EVENT_BITS, update & _EVENT_MASK)
             if batch and (len(batch) >= self.settings.max_updates or weight + added > _MAX_WEIGHT):
                 yield batch
                 batch = array("q")
@@ -246,6 +295,8 @@ class Pump:
         until = milliseconds(post.at) / 1000
         has_watermark = outlet.webhook_object == "page"
         for number, event in post:
+            if event == NOTICE:
+                continue
             if has_watermark and event in (DELIVERED, READ):
                 self._ledger.raise_up_to(number, until, event)
             else:
@@ -270,8 +321,9 @@ class Pump:
     def _disable(self, outlet: _Outlet, post: _Post) -> None:
         """Meta gives up; for Pages it also unsubscribes the app, which then has to subscribe again."""
         if outlet.webhook_object == "page":
-            for number, _ in post:
-                self._accounts.channels[self._ledger.channel_id(number)].subscribed_fields = frozenset()
+            for number, event in post:
+                page = self._payloads.notices[number].channel if event == NOTICE else None
+                (page or self._accounts.channels[self._ledger.channel_id(number)]).subscribed_fields = frozenset()
         self._abandon(post)
 
     def _abandon(self, post: _Post) -> None:
@@ -280,7 +332,9 @@ class Pump:
 
     def _settle(self, post: _Post) -> None:
         for number, event in post:
-            if event == SENT and number in self._echoes_left:
+            if event == NOTICE:
+                del self._payloads.notices[number]
+            elif event == SENT and number in self._echoes_left:
                 self._echoes_left[number] -= 1
                 if not self._echoes_left[number]:
                     del self._echoes_left[number], self._payloads.echoes[number]

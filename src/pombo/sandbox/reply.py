@@ -27,9 +27,14 @@ class Reply(msgspec.Struct, gc=False):
     headers: bytes = b""
     delay: float = 0.0
     ending: Ending = "answer"
+    content_type: bytes | None = None
+    """None is JSON."""
 
     def render(self, *, keep_alive: bool) -> bytes:
         line = _OK if self.status == 200 else _STATUS_LINES.get(self.status, b"HTTP/1.1 %d Status\r\n" % self.status)
+        if self.content_type is not None:
+            reason = _REASONS.get(self.status, "Status")
+            line = b"HTTP/1.1 %d %b\r\nContent-Type: %b\r\n" % (self.status, reason.encode(), self.content_type)
         connection = b"" if keep_alive else b"Connection: close\r\n"
         return b"%b%b%bContent-Length: %d\r\n\r\n%b" % (line, self.headers, connection, len(self.body), self.body)
 

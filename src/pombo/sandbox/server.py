@@ -28,7 +28,7 @@ class Running(NamedTuple):
 @asynccontextmanager
 async def running(host: str = "127.0.0.1", port: int = 0, *, clock: Clock | None = None) -> AsyncIterator[Running]:
     """The sandbox in this event loop, on a free port unless one is given. Raises OSError if it cannot listen."""
-    simulation = Simulation(clock or Clock())
+    simulation = Simulation(clock or Clock(), f"http://{host}:{port}")
     sandbox = Sandbox(simulation)
     connections: set[Connection] = set()
     loop = asyncio.get_running_loop()
@@ -37,6 +37,7 @@ async def running(host: str = "127.0.0.1", port: int = 0, *, clock: Clock | None
     )
     try:
         bound = server.sockets[0].getsockname()[1]
+        simulation.world.urls.base_url = f"http://{host}:{bound}"
         yield Running(f"http://{host}:{bound}", simulation)
     finally:
         server.close()

@@ -1,16 +1,26 @@
 """The way every valid message takes: limits, faults, the ledger, its webhooks, the answer."""
 
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from pombo.sandbox.accounts import Channel
 from pombo.sandbox.chance import Chance
 from pombo.sandbox.clock import Clock
+from pombo.sandbox.customers import Customers
 from pombo.sandbox.errors import MetaError, title_of
 from pombo.sandbox.fates import disturb, script
 from pombo.sandbox.faults import Fault, Faults, Strike
-from pombo.sandbox.ledger import Ledger
+from pombo.sandbox.ledger import DELIVERED, Ledger
 from pombo.sandbox.pump import Pump
 from pombo.sandbox.reply import Ending, Reply
+from pombo.sandbox.threads import Choice, ThreadMessage, Threads
+
+
+class Content(Protocol):
+    """What a thread keeps of a message; read only when the person has a thread, or habits."""
+
+    def words(self) -> str | None: ...
+
+    def choices(self) -> tuple[Choice, ...]: ...
 
 
 class Outgoing(NamedTuple):
@@ -28,15 +38,27 @@ class Outgoing(NamedTuple):
     category: int = 0
     is_reaction: bool = False
     async_failure: int | None = None
+    content: Content | None = None
 
 
 class Submission:
-    def __init__(self, clock: Clock, chance: Chance, ledger: Ledger, faults: Faults, pump: Pump) -> None:
+    def __init__(
+        self,
+        clock: Clock,
+        chance: Chance,
+        ledger: Ledger,
+        faults: Faults,
+        pump: Pump,
+        threads: Threads,
+        customers: Customers,
+    ) -> None:
         self.clock = clock
         self.chance = chance
         self.ledger = ledger
         self.faults = faults
         self.pump = pump
+        self.threads = threads
+        self._customers = customers
 
     def count_call(self, channel: Channel) -> float:
         """Enter the call in the channel's book and hold it to the limit on calls. Returns the time."""
@@ -67,6 +89,15 @@ class Submission:
         self._hold_to_limits(channel, recipient, now)
 
         number = self.ledger.add(channel.book, recipient, outgoing.key, now, outgoing.category)
+        if channel.threads and (thread := channel.threads.get(recipient)) is not None and outgoing.content is not None:
+            sent = ThreadMessage(
+                self.ledger.provider_id(number),
+                now,
+                False,
+                outgoing.content.words(),
+                choices=outgoing.content.choices(),
+            )
+            self.threads.add(thread, sent)
         if tells:
             self._schedule(channel, outgoing, number, about, strikes, now)
 
@@ -94,6 +125,18 @@ class Submission:
                 code, title = strike.fault.code, strike.fault.title or title_of(strike.fault.code)
         steps = script(channel, self.chance, about, fails=code is not None, is_reaction=outgoing.is_reaction)
         self.ledger.set_final(number, steps[-1].event)
+        habits = channel.settings.customers
+        if habits is not None and steps[-1].event >= DELIVERED and outgoing.content is not None:
+            acts = habits.acts(
+                channel.kind,
+                self.chance,
+                about,
+                self.ledger.provider_id(number),
+                outgoing.content.choices(),
+                marketing=outgoing.category == 1,
+            )
+            if acts:
+                self._customers.perform(channel, outgoing.recipient, acts, now + steps[-1].delay, about)
         if self.faults.any_for_webhooks:
             steps = disturb(steps, self.faults.strike_webhooks(self.chance, channel.id, outgoing.recipient, about))
         failure = None if code is None or title is None else (code, title)

@@ -4,7 +4,8 @@ import re
 
 import msgspec
 
-from pombo.sandbox.accounts import Channel, Template
+from pombo.sandbox.accounts import Action, Channel, Template
+from pombo.sandbox.contents import WhatsAppContent
 from pombo.sandbox.errors import MetaError
 from pombo.sandbox.forms import unfold
 from pombo.sandbox.people import in_window
@@ -36,7 +37,7 @@ def send(desk: Submission, channel: Channel, request: SendRequest, *, in_batch: 
     if request.messaging_product != "whatsapp":
         raise _invalid("The parameter messaging_product is required and must be whatsapp.")
     if request.status is not None:
-        return _mark_read(desk, channel, request)
+        return _mark_read(desk, channel, request, now)
     key = request.biz_opaque_callback_data
     if key is not None and len(key) > _MAX_CALLBACK_DATA:
         raise _invalid(f"Param biz_opaque_callback_data must be at most {_MAX_CALLBACK_DATA} characters long.")
@@ -61,6 +62,7 @@ def send(desk: Submission, channel: Channel, request: SendRequest, *, in_batch: 
         category=0 if template is None else CATEGORY_NUMBERS.get(template.category, 0),
         is_reaction=request.type == "reaction",
         async_failure=132015 if template is not None and template.pacing == "drop" else unreachable,
+        content=WhatsAppContent(request, template),
     )
     return desk.submit(channel, outgoing, now, in_batch=in_batch)
 
@@ -99,10 +101,17 @@ def _recipient(channel: Channel, request: SendRequest) -> tuple[str, str]:
     return digits, f'{{"input":"{given}","wa_id":"{digits}"}}'
 
 
-def _mark_read(desk: Submission, channel: Channel, request: SendRequest) -> Reply:
-    """A read receipt, perhaps with a typing indicator. The ids of inbound messages are not kept, so any passes."""
+def _mark_read(desk: Submission, channel: Channel, request: SendRequest, now: float) -> Reply:
+    """A read receipt, perhaps with a typing indicator; also of messages that the sandbox does not know."""
     if request.status != "read":
         raise _invalid("Param status must be one of read.")
     if not request.message_id:
         raise _invalid("The parameter message_id is required.")
+    found = desk.threads.find_message(request.message_id)
+    person_id = "" if found is None else found[0].person_id
+    channel.actions.append(Action(now, person_id, "read", request.message_id))
+    if request.typing_indicator is not None:
+        channel.actions.append(Action(now, person_id, "typing", request.message_id))
+    if found is not None:
+        found[0].unread = 0
     return json_reply({"success": True})

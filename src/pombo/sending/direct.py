@@ -16,7 +16,7 @@ _decode = msgspec.json.Decoder(Content).decode
 def direct_payload(kind: ChannelKind, content: str | None) -> CompiledPayload:
     """Raises RenderError, for what is wrong concerns this message only."""
     try:
-        return compile_payload(kind, _decode(content or ""))
+        return compile_payload(kind, _decode(content or ""), by_person=True)
     except (ContentError, msgspec.DecodeError) as error:
         # Refused when the message was queued; so this one was written past the API.
         raise RenderError("content_invalid", f"The message's content cannot be sent: {error}") from error

@@ -59,7 +59,7 @@ class Judge:
         self._attempts = attempts
         self._clock = clock
         self._chance = random.Random().random  # noqa: S311  (jitter, not a secret)
-        self._consequences = Consequences(
+        self.consequences = Consequences(
             writer, lanes, content_failures=content_failures, clock=clock, chance=self._chance
         )
 
@@ -102,16 +102,16 @@ class Judge:
             return
         if reaction is Reaction.STOP:
             # Before the breaker hears of a success: it would let the next message go.
-            self._consequences.stop(stream.lane, error)
+            self.consequences.stop(stream.lane, error)
             self._put_back(message, error, 0.0)
             return
         stream.lane.breaker.success(message.id)
         match reaction:
             case Reaction.SLOW_DOWN:
                 # The channel is too fast, the message is blameless. Meta prolongs the block of those who go on calling.
-                self._put_back(message, error, self._consequences.throttle(stream.lane, error))
+                self._put_back(message, error, self.consequences.throttle(stream.lane, error))
             case Reaction.PAUSE_RUNS if stream.run_id > 0:
-                self._consequences.pause_runs(stream, error)
+                self.consequences.pause_runs(stream, error)
                 self._put_back(message, error, 0.0)
             case Reaction.FAIL | Reaction.PAUSE_RUNS:
                 self._fail(message, error)
@@ -144,7 +144,7 @@ class Judge:
         if error.opt_out:
             self._writer.suppress(message, error)
         if error.scope in (ErrorScope.MESSAGE, ErrorScope.TEMPLATE):
-            self._consequences.content_failed(message.stream, error)
+            self.consequences.content_failed(message.stream, error)
 
     def _unreachable(self, message: Outgoing, error: SendError) -> None:
         """Not a byte was written: as if it had not been tried."""

@@ -16,11 +16,14 @@ from pombo.domain.classes import MessageClass, direct_stream
 from pombo.domain.content import Content
 from pombo.domain.ids import WorkerId, WorkspaceId
 from pombo.domain.outcomes import ErrorScope
+from pombo.meta.downloads import Downloads
 from pombo.meta.payloads import messages_target
 from pombo.meta.transport import RequestHead, Transport
 from pombo.sending import holding, rates
 from pombo.sending.breaker import Breaker
 from pombo.sending.breaker_events import follow
+from pombo.sending.channel_jobs import CONVERSATIONS_PER_S, ChannelJobs
+from pombo.sending.identity import clock
 from pombo.sending.lane import Lane
 from pombo.sending.outcomes import OutcomeWriter
 from pombo.sending.pacer import TokenBucket
@@ -38,6 +41,7 @@ from pombo.store.cooldowns import Cause, Standing
 from pombo.store.database import TRY_AGAIN, Connection, Database
 from pombo.store.errors import DatabaseUnavailable
 from pombo.store.leases import Lease
+from pombo.store.media_files import MediaFiles
 from pombo.store.secrets import SecretBox, SecretError
 from pombo.telemetry import log
 
@@ -83,6 +87,8 @@ class WorkerOptions:
     breaker_timeout_s: float = 300.0
     outcome_batch: int = 200
     outcome_linger_s: float = 2.0
+    conversations_per_s: float = CONVERSATIONS_PER_S
+    most_media_bytes: int = 25 * 2**20
 
 
 def worker_name(pid: int) -> str:
@@ -99,8 +105,12 @@ class Worker:
         *,
         budget: int | None = None,
         workspace_id: WorkspaceId | None = None,
+        files: MediaFiles | None = None,
     ) -> None:
-        """With `budget` it sends at most so many messages, with `workspace_id` those of one workspace."""
+        """With `budget` it sends at most so many messages, with `workspace_id` those of one workspace.
+
+        Without `files` it fetches no media.
+        """
         self._database = database
         self._box = box
         self._options = options
@@ -142,6 +152,19 @@ class Worker:
         self.read_stats = ReaderStats()
         self._reader = Reader(self.read_stats, MessageClass.REPLY, MessageClass.BULK)
         self._reply_reader = Reader(self.read_stats, MessageClass.REPLY, MessageClass.REPLY)
+        self.jobs = ChannelJobs(
+            database,
+            box,
+            self.transport,
+            self.lanes,
+            api_version=options.graph_api_version,
+            files=files,
+            downloads=Downloads(options.graph_api_url, options.most_media_bytes),
+            conversations_per_s=options.conversations_per_s,
+            may_call=lambda: clock() < self.registration.identity.may_write_until,
+            stop_lane=self.sender.judge.consequences.stop,
+            clock=self._clock,
+        )
         self._pauses = Acknowledger(self.lanes, self.transport)
         self._streams = Streams(self.lanes)
         self._bell = asyncio.Event()
@@ -190,6 +213,7 @@ class Worker:
         loops = [
             asyncio.create_task(self._again(self._tend), name="leases"),
             asyncio.create_task(self._again(self._read), name="reader"),
+            asyncio.create_task(self.jobs.run(lambda: self.worker_id), name="channel jobs"),
         ]
         stopped = asyncio.create_task(stop.wait(), name="stop")
         try:
@@ -212,6 +236,7 @@ class Worker:
         for loop in loops:
             loop.cancel()
         await asyncio.gather(*loops, return_exceptions=True)
+        await self.jobs.close()
         self.sender.close()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(GRACE_S):

@@ -2,9 +2,10 @@
 
 import hashlib
 import secrets
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pombo.domain.ids import AppId, WorkspaceId
+from pombo.domain.ids import AgentId, AppId, WorkspaceId
 from pombo.store.database import Connection
 from pombo.store.errors import NotFound
 from pombo.store.secrets import SecretBox
@@ -40,11 +41,20 @@ async def ensure_workspace(connection: Connection, name: str) -> WorkspaceId:
     return WorkspaceId(found)
 
 
-async def create_api_key(connection: Connection, workspace_id: WorkspaceId, name: str) -> str:
-    """The new key in clear, for the only time: `pombo_<workspace>_<secret>`. Only its hash is stored."""
+async def create_api_key(
+    connection: Connection, workspace_id: WorkspaceId, name: str, agent_id: AgentId | None = None
+) -> str:
+    """The new key in clear, for the only time: `pombo_<workspace>_<secret>`. Only its hash is stored.
+
+    With an agent, whoever has the key acts as that agent.
+    """
     key = f"{_KEY_PREFIX}{workspace_id}_{secrets.token_urlsafe(32)}"
     await connection.execute(
-        "INSERT INTO api_keys (workspace_id, name, key_hash) VALUES ($1, $2, $3)", workspace_id, name, _hash(key)
+        "INSERT INTO api_keys (workspace_id, name, key_hash, agent_id) VALUES ($1, $2, $3, $4)",
+        workspace_id,
+        name,
+        _hash(key),
+        agent_id,
     )
     return key
 
@@ -57,14 +67,26 @@ def workspace_of_key(key: str) -> WorkspaceId | None:
     return WorkspaceId(int(head))
 
 
-async def find_api_key(connection: Connection, workspace_id: WorkspaceId, key: str) -> int | None:
-    """The id of the valid key, or None when it is unknown or revoked."""
-    found: int | None = await connection.fetchval(
-        "SELECT id FROM api_keys WHERE workspace_id = $1 AND key_hash = $2 AND revoked_at IS NULL",
+async def find_api_key(
+    connection: Connection, workspace_id: WorkspaceId, key: str
+) -> tuple[int, AgentId | None] | None:
+    """The id of the valid key and the agent it acts for, or None when it is unknown or revoked."""
+    row = await connection.fetchrow(
+        "SELECT id, agent_id FROM api_keys WHERE workspace_id = $1 AND key_hash = $2 AND revoked_at IS NULL",
         workspace_id,
         _hash(key),
     )
-    return found
+    return None if row is None else (row["id"], row["agent_id"])
+
+
+async def valid_keys(connection: Connection, keys: Sequence[tuple[WorkspaceId, int]]) -> set[tuple[WorkspaceId, int]]:
+    """Those of these (workspace, key id) that are not revoked."""
+    rows = await connection.fetch(
+        """SELECT workspace_id, id FROM api_keys
+           WHERE (workspace_id, id) IN (SELECT * FROM unnest($1::bigint[], $2::bigint[])) AND revoked_at IS NULL""",
+        *map(list, zip(*keys, strict=True)),
+    )
+    return {(row["workspace_id"], row["id"]) for row in rows}
 
 
 def _hash(key: str) -> bytes:

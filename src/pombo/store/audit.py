@@ -48,3 +48,24 @@ async def webhooks_waiting(connection: Connection) -> int:
     """Webhooks stored but not yet applied."""
     count: int = await connection.fetchval("SELECT count(*) FROM webhook_queue")
     return count
+
+
+class InboxFigures(NamedTuple):
+    answers: int
+    reactions: int
+    open: int
+    """Conversations."""
+    opted_out: int
+
+
+async def inbox_figures(connection: Connection, workspace_id: int) -> InboxFigures:
+    row = await connection.fetchrow(
+        """SELECT (SELECT count(*) FROM conversation_messages WHERE workspace_id = $1 AND author = 'contact'),
+                  (SELECT count(*) FROM message_changes
+                   WHERE workspace_id = $1 AND change = 'reaction' AND by = 'contact' AND text IS NOT NULL),
+                  (SELECT count(*) FROM conversations WHERE workspace_id = $1 AND status = 'open'),
+                  (SELECT count(*) FROM contacts WHERE workspace_id = $1 AND opted_out_at IS NOT NULL)""",
+        workspace_id,
+    )
+    assert row is not None
+    return InboxFigures(*row)

@@ -3,7 +3,8 @@
 StoreError
 ├── SchemaError           the database's schema is not the one this Pombo knows
 ├── DatabaseUnavailable   no connection, or it broke: nothing was decided, try again later
-└── NotFound              a row that was named does not exist
+├── NotFound              a row that was named does not exist
+└── Duplicate             another row has what must be unique
 """
 
 
@@ -21,3 +22,7 @@ class DatabaseUnavailable(StoreError):
 
 class NotFound(StoreError):
     """A named row does not exist in this workspace."""
+
+
+class Duplicate(StoreError):
+    """Another row of this workspace has what must be unique."""

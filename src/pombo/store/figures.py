@@ -23,6 +23,8 @@ _NUMBERS = (
     "uncertain",
     "cancelled",
     "sent_twice",
+    "replied",
+    "clicked",
 )
 
 # Any constant shared by all Pombos ("folds" in ASCII). Two folders at once would only wait for each other's rows.
@@ -50,6 +52,10 @@ class Figures:
     """Now in doubt: neither accepted nor failed yet."""
     cancelled: int
     sent_twice: int
+    replied: int
+    """Recipients who have answered; each counts once a run, as in `clicked`."""
+    clicked: int
+    """Recipients who have tapped a button."""
     first_accepted_at: datetime | None
     last_accepted_at: datetime | None
     sending_seconds: float

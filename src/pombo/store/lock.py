@@ -10,13 +10,13 @@ class Lock:
     """Ends with its session, so a dead process holds none."""
 
     def __init__(self, connection: Connection, key: int) -> None:
-        self._connection = connection
+        self.connection = connection
         self._key = key
 
     async def take(self) -> bool:
         """Without waiting; True as well when it is held already. Raises DatabaseUnavailable when the session ended."""
         with away():
-            held: bool = await self._connection.fetchval(
+            held: bool = await self.connection.fetchval(
                 """SELECT CASE WHEN EXISTS (
                        SELECT FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid() AND granted
                          AND (classid::bigint << 32) + objid::bigint = $1 AND objsubid = 1

@@ -63,13 +63,20 @@ async def create(url: str, days_ahead: int) -> list[str]:
         await connection.close()
 
 
-async def drop(url: str, retention_days: int) -> list[str]:
-    """Drops the partitions of days more than `retention_days` ago; returns their names."""
+async def drop(url: str, retention_days: int, webhook_retention_days: int | None = None) -> list[str]:
+    """Drops the partitions of days more than `retention_days` ago; returns their names.
+
+    The webhook log may be kept for another number of days.
+    """
+    kept = dict.fromkeys(PARENTS, retention_days)
+    if webhook_retention_days is not None:
+        kept["webhook_log"] = webhook_retention_days
     connection = await connect(url, "pombo_owner", "pombo partitions")
     try:
         await _begin(connection)
-        oldest = await _today(connection) - timedelta(days=retention_days)
-        gone = [partition for partition in await report(connection) if partition.day < oldest]
+        today = await _today(connection)
+        oldest = {parent: today - timedelta(days=days) for parent, days in kept.items()}
+        gone = [partition for partition in await report(connection) if partition.day < oldest[partition.table]]
         for partition in gone:
             try:
                 await connection.execute(
@@ -79,8 +86,9 @@ async def drop(url: str, retention_days: int) -> list[str]:
                 # A former round was interrupted half-way through its concurrent detach.
                 await connection.execute(f"ALTER TABLE {partition.table} DETACH PARTITION {partition.name} FINALIZE")
             await connection.execute(f"DROP TABLE {partition.name}")
-        for name in await connection.fetch(_DETACHED, list(PARENTS), f"{oldest:%Y%m%d}"):
-            await connection.execute(f"DROP TABLE {name['relname']}")
+        for parent, day in oldest.items():
+            for name in await connection.fetch(_DETACHED, [parent], f"{day:%Y%m%d}"):
+                await connection.execute(f"DROP TABLE {name['relname']}")
         return [partition.name for partition in gone]
     finally:
         await connection.close()

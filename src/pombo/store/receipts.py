@@ -253,6 +253,9 @@ WITH incoming AS (
         error_code = CASE WHEN excluded.state = 3 THEN excluded.error_code END,
         error_subcode = NULL,
         error_title = CASE WHEN excluded.state = 3 THEN excluded.error_title END
+), replied AS (
+    INSERT INTO reply_changes (workspace_id, message_id)
+    SELECT workspace_id, id FROM found WHERE run_id = 0 AND was < state
 )
 INSERT INTO run_deltas (workspace_id, run_id, delivered, read, undelivered)
 SELECT workspace_id, run_id,
@@ -305,8 +308,17 @@ async def sift(connection: Connection, evidence: Sequence[Evidence]) -> tuple[li
     return [e for n, e in enumerate(evidence, 1) if n not in known], heard
 
 
-async def apply(connection: Connection, receipts: Sequence[Receipt]) -> list[Receipt]:
-    """Moves what it finds; returns the receipts that match no message yet."""
+class Applied(NamedTuple):
+    unmatched: list[Receipt]
+    """Those of no message that is known yet."""
+    found: list[tuple[int, int]]
+    """(workspace, message) of the others, whether they moved or not."""
+
+
+async def apply(connection: Connection, receipts: Sequence[Receipt]) -> Applied:
+    """Moves what it finds."""
+    if not receipts:
+        return Applied([], [])
     today = await _prepare(connection)
     located, unmatched = await _locate(connection, receipts, today)
     await _move(
@@ -316,7 +328,7 @@ async def apply(connection: Connection, receipts: Sequence[Receipt]) -> list[Rec
             for receipt, id, day in located
         ],
     )
-    return unmatched
+    return Applied(unmatched, [(receipt.workspace_id, id) for receipt, id, _ in located])
 
 
 async def keep(connection: Connection, receipts: Sequence[Receipt], watermarks: Sequence[Watermark]) -> None:
@@ -335,8 +347,11 @@ async def catch_up(
     receipts: Sequence[Receipt] = (),
     watermarks: Sequence[Watermark] = (),
     settled: Sequence[AcceptedMessage] = (),
-) -> None:
-    """The look at `deliveries` that follows `keep`'s commit, and at what was kept for those just `settled`."""
+) -> list[tuple[int, int]]:
+    """The look at `deliveries` that follows `keep`'s commit, and at what was kept for those just `settled`.
+
+    Returns (workspace, message) of those that it found something for.
+    """
     today = await _prepare(connection)
     tomorrow = today + _DAY
     located, _ = await _locate(connection, receipts, today)
@@ -358,6 +373,7 @@ async def catch_up(
         rows = await connection.fetch(_LOCATE_BY_WATERMARK, *_columns(watermarks), tomorrow)
         moves += [_Move(*row) for row in rows]
     await _move(connection, moves)
+    return [(move.workspace_id, move.id) for move in moves]
 
 
 async def apply_pending(

@@ -89,6 +89,8 @@ WITH outcome AS (
     SELECT workspace_id, run_id, count(*) FILTER (WHERE state = 2), count(*) FILTER (WHERE state = 1),
            count(*) FILTER (WHERE state = 0), -count(*) FILTER (WHERE was = 'u')
     FROM gone GROUP BY workspace_id, run_id
+), replied AS (
+    INSERT INTO reply_changes (workspace_id, message_id) SELECT workspace_id, id FROM gone WHERE run_id = 0
 ), finished AS (
     DELETE FROM intents WHERE worker_id = $10 AND id = ANY ($11::bigint[])
 )
@@ -131,6 +133,8 @@ WITH witness AS (
     INSERT INTO sent_twice (workspace_id, run_id, message_id, provider_id, first_provider_id, channel_id, recipient)
     SELECT workspace_id, run_id, id, brought, known, channel_id, recipient FROM found WHERE again
     ON CONFLICT DO NOTHING
+), replied AS (
+    INSERT INTO reply_changes (workspace_id, message_id) SELECT workspace_id, id FROM found WHERE run_id = 0
 )
 INSERT INTO run_deltas (workspace_id, run_id, accepted, failed, cancelled, sent_twice)
 SELECT workspace_id, run_id, count(*) FILTER (WHERE was < 2), -count(*) FILTER (WHERE was = 1),

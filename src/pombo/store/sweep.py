@@ -17,11 +17,16 @@ _STALE = {
     # Unless it may have told of a message that is still in doubt, which would then be taken for safe to send again.
     "webhook_errors": """at < clock_timestamp() - $1::interval AND NOT EXISTS (
         SELECT FROM doubts d WHERE d.workspace_id = webhook_errors.workspace_id AND d.intent_at <= at)""",
+    "signals": "received_at < clock_timestamp() - $1::interval",
+    # What a message shows it must show again when it is told once more.
+    "message_changes": """received_at < clock_timestamp() - $1::interval AND NOT EXISTS (
+        SELECT FROM conversation_messages m WHERE m.workspace_id = message_changes.workspace_id
+            AND m.channel_id = message_changes.channel_id AND m.provider_id = message_changes.provider_id)""",
     # What it had in flight must have been adopted.
     "workers": """expires_at < clock_timestamp() - $1::interval
                   AND NOT EXISTS (SELECT FROM intents i WHERE i.worker_id = workers.id)""",
 }
-SweptTable = Literal["pending_receipts", "watermarks", "webhook_errors", "workers"]
+SweptTable = Literal["pending_receipts", "watermarks", "webhook_errors", "workers", "signals", "message_changes"]
 
 
 async def sweep(connection: Connection, table: SweptTable, age: timedelta) -> int:

@@ -116,6 +116,14 @@ FROM unnest($1::bigint[], $2::bigint[], $3::text[], $4::text[]) WITH ORDINALITY
 JOIN channels c USING (workspace_id, app_id, kind, external_id)
 """
 
+_RESOLVE_ACCOUNTS = """
+SELECT n, c.id
+FROM unnest($1::bigint[], $2::bigint[], $3::text[], $4::text[]) WITH ORDINALITY
+    AS w (workspace_id, app_id, kind, waba_id, n)
+JOIN channels c USING (workspace_id, app_id, kind, waba_id)
+ORDER BY c.id
+"""
+
 
 async def append(connection: Connection, webhooks: Sequence[SignedWebhook]) -> None:
     """Logs and queues them in one commit, durable when this returns. Not for use within a transaction."""
@@ -159,5 +167,16 @@ async def give_up(connection: Connection, failures: Sequence[tuple[QueuedWebhook
 
 async def resolve_channels(connection: Connection, names: Sequence[ChannelName]) -> dict[ChannelName, int]:
     """Our ids of the channels that belong to the very app that signed; others are left out."""
+    if not names:
+        return {}
     rows = await connection.fetch(_RESOLVE, *map(list, zip(*names, strict=True)))
     return {names[row["n"] - 1]: row["id"] for row in rows}
+
+
+async def resolve_accounts(connection: Connection, names: Sequence[ChannelName]) -> dict[ChannelName, list[int]]:
+    """As `resolve_channels`, of WhatsApp accounts: all their channels."""
+    channels: dict[ChannelName, list[int]] = {}
+    if names:
+        for n, channel_id in await connection.fetch(_RESOLVE_ACCOUNTS, *map(list, zip(*names, strict=True))):
+            channels.setdefault(names[n - 1], []).append(channel_id)
+    return channels

@@ -15,7 +15,16 @@ from pombo.store.database import Database
 from pombo.store.errors import DatabaseUnavailable
 from pombo.store.lock import Lock, open_lock
 from pombo.telemetry import log
-from pombo.upkeep import dead_workers, idempotency_keys, partitions, settled_doubts, silent_streams, webhook_errors
+from pombo.upkeep import (
+    channel_jobs,
+    dead_workers,
+    idempotency_keys,
+    old_signals,
+    partitions,
+    settled_doubts,
+    silent_streams,
+    webhook_errors,
+)
 from pombo.upkeep.kept_receipts import KeptReceipts
 
 # "upkee" in ASCII; any constant shared by all Pombos.
@@ -40,6 +49,7 @@ class Upkeep:
         *,
         retention_days: int,
         partition_days_ahead: int,
+        webhook_retention_days: int | None = None,
         more: Sequence[Duty] = (),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -48,11 +58,21 @@ class Upkeep:
         self._due_at: dict[str, float] = {}
         minute, hour = timedelta(minutes=1), timedelta(hours=1)
         self._duties = [
-            Duty("partitions", hour, partial(partitions.run_once, database, partition_days_ahead, retention_days)),
+            Duty(
+                "partitions",
+                hour,
+                partial(partitions.run_once, database, partition_days_ahead, retention_days, webhook_retention_days),
+            ),
             # A minute late is how late a receipt is at most when a process died in the wrong moment.
             Duty("kept_receipts", minute, partial(KeptReceipts().run_once, database)),
             Duty("idempotency_keys", hour, partial(idempotency_keys.run_once, database)),
-            Duty("webhook_errors", hour, partial(webhook_errors.run_once, database, retention_days)),
+            Duty(
+                "webhook_errors",
+                hour,
+                partial(webhook_errors.run_once, database, webhook_retention_days or retention_days),
+            ),
+            Duty("old_signals", hour, partial(old_signals.run_once, database)),
+            Duty("channel_jobs", hour, partial(channel_jobs.run_once, database)),
             Duty("settled_doubts", hour, partial(settled_doubts.run_once, database)),
             Duty("silent_streams", minute, partial(silent_streams.run_once, database)),
             Duty("dead_workers", hour, partial(dead_workers.run_once, database)),

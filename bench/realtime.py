@@ -1,0 +1,356 @@
+"""How long it takes from Meta's POST, or from an event's insertion, to every open browser that should see it.
+
+`python -m bench.realtime`: a real `pombo api` (and, from webhooks, a real `pombo worker`), many WebSockets in a process
+of their own, events at an even rate whatever becomes of them. Each carries the time at which it was due; what a socket
+reads is compared with that by the machine's one monotonic clock. Everything shares the machine.
+"""
+
+import argparse
+import asyncio
+import base64
+import hashlib
+import hmac
+import json
+import multiprocessing
+import os
+import platform
+import re
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import cast
+
+import uvloop
+
+from bench.processes import cpu_seconds, family
+from pombo.domain.channels import ChannelKind
+from pombo.meta.transport import Answer, Transport
+from pombo.store import accounts, channels, embedded, events, partitions, schema
+from pombo.store.database import Database
+from pombo.store.events import Event
+from pombo.store.secrets import SecretBox
+
+_PORT = 18_490
+_KEY = "a key for benchmarks, of at least 32 characters"
+_SECRET = "the secret of a Meta app"
+_TOPIC = "conversations:all"
+_STAMP = re.compile(rb"at:(\d+)")
+# Conversations of a workspace among which the events are spread.
+_PEOPLE = 50
+# Until the first connections, plans and caches are warm; not measured.
+_WARM_UP_S = 3.0
+# What was sent in the last moment is still waited for.
+_PATIENCE_S = 10.0
+# A conversation, as the inbox shows it, has about so many bytes.
+_PADDING = "x" * 400
+
+
+@dataclass(frozen=True, slots=True)
+class Workspace:
+    id: int
+    page: str
+    key: str
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m bench.realtime", description=__doc__)
+    parser.add_argument("--events", type=int, default=1000, help="a second")
+    parser.add_argument("--sockets", type=int, default=500)
+    parser.add_argument("--workspaces", type=int, default=50, help="an event goes to all sockets of its workspace")
+    parser.add_argument("--seconds", type=float, default=20.0)
+    parser.add_argument("--start", choices=["webhook", "insert"], default="webhook", help="where an event begins")
+    options = parser.parse_args()
+    print(f"{os.cpu_count()} cores, Python {platform.python_version()}, from {options.start} to socket")
+    with tempfile.TemporaryDirectory() as temporary:
+        directory = Path(temporary)
+        directory.chmod(0o755)
+        with embedded.start(directory / "postgres") as server:
+            url = server.fresh_database("bench")
+            schema.migrate(url)
+            asyncio.run(partitions.create(url, 1))
+            return uvloop.run(_measure(url, server.pid, directory, options))
+
+
+async def _measure(url: str, database_pid: int, directory: Path, options: argparse.Namespace) -> int:
+    async with Database.open(url) as database:
+        workspaces = await _seed(database, options.workspaces)
+        roles = ["api", "worker"] if options.start == "webhook" else ["api"]
+        processes = [_start(role, url, directory) for role in roles]
+        ours, theirs = multiprocessing.get_context("spawn").Pipe()
+        listening = multiprocessing.get_context("spawn").Process(
+            target=_listen, args=(theirs, [workspace.key for workspace in workspaces], options.sockets), daemon=True
+        )
+        try:
+            await _until_open(_PORT)
+            listening.start()
+            await asyncio.to_thread(ours.recv)
+            families = {role: family(process.pid) for role, process in zip(roles, processes, strict=True)}
+            families["database"] = family(database_pid)
+            total = int((options.seconds + _WARM_UP_S) * options.events)
+            async with _beginning(options.start, database, workspaces) as begin:
+                before, began = {}, time.monotonic()
+                for n in range(total):
+                    due = began + n / options.events
+                    if (wait := due - time.monotonic()) > 0:
+                        await asyncio.sleep(wait)
+                    if n == int(_WARM_UP_S * options.events):
+                        before = {name: cpu_seconds(pids) for name, pids in families.items()}
+                    begin.put_nowait((workspaces[n % len(workspaces)], n, due))
+                after = {name: cpu_seconds(pids) for name, pids in families.items()}
+                written = await _until_ingested(database, begin)
+            await asyncio.to_thread(_wait_for, ours, written * options.sockets // options.workspaces)
+            measured_from = began + _WARM_UP_S
+            ours.send(int(measured_from * 1e9))
+            latencies, missing = await asyncio.to_thread(ours.recv)
+        finally:
+            for process in processes:
+                process.terminate()
+            for process in processes:
+                process.wait()
+            if listening.pid is not None:
+                listening.terminate()
+    return _report(latencies, missing, {name: after[name] - before[name] for name in after}, options)
+
+
+async def _until_ingested(database: Database, begin: "Beginnings") -> int:
+    """How many events there are when all has been written: a conversation that changes twice in one batch has one."""
+    await begin.join()
+    async with database.borrow() as connection:
+        while await connection.fetchval("SELECT count(*) FROM webhook_queue"):
+            await asyncio.sleep(0.1)
+        written: int = await connection.fetchval("SELECT count(*) FROM events WHERE topic = $1", _TOPIC)
+        return written
+
+
+def _wait_for(pipe: Connection, deliveries: int) -> None:
+    """Until the sockets have heard all, or nothing more for a while."""
+    pipe.send(deliveries)
+    pipe.recv()
+
+
+def _report(latencies: Sequence[float], missing: int, cpu_s: dict[str, float], options: argparse.Namespace) -> int:
+    ordered = sorted(latencies)
+
+    def percentile(share: float) -> float:
+        return ordered[min(len(ordered) - 1, int(share * len(ordered)))] * 1000
+
+    measured = options.events * options.seconds / 1000
+    cpu = " + ".join(f"{name} {seconds * 1000 / measured:.0f}" for name, seconds in cpu_s.items())
+    print(
+        f"{options.events:,} events/s, {options.sockets:,} sockets in {options.workspaces:,} workspaces "
+        f"({options.events * options.sockets / options.workspaces:,.0f} deliveries/s): "
+        f"p50 {percentile(0.5):.1f} ms, p99 {percentile(0.99):.1f} ms, p99.9 {percentile(0.999):.1f} ms, "
+        f"longest {ordered[-1] * 1000:.0f} ms, {missing} missing; CPU ms per 1,000 events: {cpu}"
+    )
+    return 1 if missing else 0
+
+
+# --- Pombo's side ---------------------------------------------------------------------------------------------------
+async def _seed(database: Database, count: int) -> list[Workspace]:
+    box, made = SecretBox(_KEY), []
+    for n in range(1, count + 1):
+        async with database.transaction() as connection:
+            workspace_id = await accounts.ensure_workspace(connection, f"bench {n}")
+            app = await accounts.ensure_app(connection, box, workspace_id, "app", f"{_SECRET} {n}", None)
+            page = str(10_000 + n)
+            await channels.save_channel(
+                connection,
+                box,
+                workspace_id=workspace_id,
+                kind=ChannelKind.MESSENGER,
+                external_id=page,
+                name=page,
+                app_id=app.id,
+                token="token",
+                rate_per_second=40,
+            )
+            made.append(Workspace(workspace_id, page, await accounts.create_api_key(connection, workspace_id, "bench")))
+    return made
+
+
+def _start(role: str, url: str, directory: Path) -> "subprocess.Popen[bytes]":
+    environment = {**os.environ, "DATABASE_URL": url, "POMBO_SECRET_KEY": _KEY, "PORT": str(_PORT)}
+    environment |= {"LOG_LEVEL": "warning", "POMBO_DATA_DIR": str(directory)}
+    return subprocess.Popen([sys.executable, "-m", "pombo", role], env=environment, cwd=directory)
+
+
+async def _until_open(port: int) -> None:
+    async with asyncio.timeout(30):
+        while True:
+            try:
+                _, writer = await asyncio.open_connection("127.0.0.1", port)
+            except OSError:
+                await asyncio.sleep(0.05)
+            else:
+                writer.close()
+                return
+
+
+# --- where events begin ---------------------------------------------------------------------------------------------
+Beginnings = asyncio.Queue[tuple[Workspace, int, float]]
+
+
+@asynccontextmanager
+async def _beginning(start: str, database: Database, workspaces: list[Workspace]) -> AsyncIterator[Beginnings]:
+    queue: Beginnings = asyncio.Queue()
+    if start == "insert":
+        tasks = [asyncio.create_task(_insert(database, queue))]
+    else:
+        transport = Transport(f"http://127.0.0.1:{_PORT}", max_sockets=64)
+        await transport.start()
+        tasks = [asyncio.create_task(_post(transport, queue, len(workspaces))) for _ in range(64)]
+    try:
+        yield queue
+    finally:
+        for task in tasks:
+            task.cancel()
+        ended = await asyncio.gather(*tasks, return_exceptions=True)
+        if start == "webhook":
+            await transport.close()
+        for end in ended:
+            if isinstance(end, Exception):
+                raise end
+
+
+async def _insert(database: Database, queue: Beginnings) -> None:
+    """As ingest does: what has come goes into one transaction, then the bell."""
+    async with database.borrow() as connection:
+        while True:
+            batch = [await queue.get()]
+            while not queue.empty():
+                batch.append(queue.get_nowait())
+            made = [
+                Event(w.id, _TOPIC, "conversation.updated", json.dumps({"id": n, "preview": _text(due), "x": _PADDING}))
+                for w, n, due in batch
+            ]
+            async with connection.transaction():
+                await events.append(connection, made)
+            await connection.execute("SELECT pg_notify($1, '')", events.BELL)
+            for _ in batch:
+                queue.task_done()
+            await asyncio.sleep(0.004)
+
+
+async def _post(transport: Transport, queue: Beginnings, workspaces: int) -> None:
+    while True:
+        workspace, n, due = await queue.get()
+        now_ms = int(time.time() * 1000)
+        message = {"mid": f"m_bench_{n}", "text": _text(due)}
+        person = str(500_000 + n // workspaces % _PEOPLE)
+        messaging = {
+            "sender": {"id": person},
+            "recipient": {"id": workspace.page},
+            "timestamp": now_ms,
+            "message": message,
+        }
+        entry = {"id": workspace.page, "time": now_ms, "messaging": [messaging]}
+        body = json.dumps({"object": "page", "entry": [entry]}).encode()
+        secret = f"{_SECRET} {int(workspace.page) - 10_000}"
+        signature = hmac.new(secret.encode(), body, hashlib.sha256).hexdigest()
+        headers = {"X-Hub-Signature-256": f"sha256={signature}", "Content-Type": "application/json"}
+        answer = await transport.request("POST", "/webhook", headers, body)
+        if not isinstance(answer, Answer) or answer.status != 200:
+            raise RuntimeError(f"a webhook was answered {answer}")
+        queue.task_done()
+
+
+def _text(due: float) -> str:
+    return f"at:{int(due * 1e9)}"
+
+
+# --- the browsers ---------------------------------------------------------------------------------------------------
+class _Browser(asyncio.Protocol):
+    """The least that reads frames, so that the browsers take little of the machine."""
+
+    def __init__(self, key: str, heard: list[tuple[int, int]], ready: asyncio.Semaphore) -> None:
+        self._key = key
+        self._heard = heard
+        self._ready = ready
+        self._data = b""
+        self._upgraded = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+        nonce = base64.b64encode(os.urandom(16)).decode()
+        self._transport.write(
+            f"GET /ws HTTP/1.1\r\nHost: 127.0.0.1:{_PORT}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            f"Sec-WebSocket-Key: {nonce}\r\nSec-WebSocket-Version: 13\r\n"
+            f"Authorization: Bearer {self._key}\r\n\r\n".encode()
+        )
+
+    def data_received(self, data: bytes) -> None:
+        self._data += data
+        if not self._upgraded:
+            head, end, rest = self._data.partition(b"\r\n\r\n")
+            if not end:
+                return
+            assert head.startswith(b"HTTP/1.1 101"), head
+            self._upgraded, self._data = True, rest
+            self._send(0x1, json.dumps({"type": "subscribe", "topics": [_TOPIC]}).encode())
+        while frame := self._next_frame():
+            self._take(*frame)
+
+    def _next_frame(self) -> tuple[int, bytes] | None:
+        data = self._data
+        if len(data) < 2:
+            return None
+        size, start = data[1], 2
+        if size == 126:
+            size, start = int.from_bytes(data[2:4], "big"), 4
+        elif size == 127:
+            size, start = int.from_bytes(data[2:10], "big"), 10
+        if len(data) < start + size:
+            return None
+        self._data = data[start + size :]
+        return data[0] & 0xF, data[start : start + size]
+
+    def _take(self, opcode: int, payload: bytes) -> None:
+        if opcode == 0x9:
+            self._send(0xA, payload)
+        elif opcode == 0x8:
+            raise RuntimeError(f"a socket was closed: {payload!r}")
+        elif payload.startswith(b'{"type":"events"'):
+            now = time.monotonic_ns()
+            self._heard += [(int(stamp), now) for stamp in _STAMP.findall(payload)]
+        elif payload.startswith(b'{"type":"subscribed"'):
+            self._ready.release()
+
+    def _send(self, opcode: int, payload: bytes) -> None:
+        # A mask of zeros leaves the payload as it is.
+        self._transport.write(bytes([0x80 | opcode, 0x80 | len(payload)]) + bytes(4) + payload)
+
+
+def _listen(pipe: Connection, keys: list[str], sockets: int) -> None:
+    async def listen() -> None:
+        heard: list[tuple[int, int]] = []
+        ready = asyncio.Semaphore(0)
+        loop = asyncio.get_running_loop()
+        for n in range(sockets):
+            made = socket.create_connection(("127.0.0.1", _PORT))
+            await loop.create_connection(partial(_Browser, keys[n % len(keys)], heard, ready), sock=made)
+        for _ in range(sockets):
+            await ready.acquire()
+        pipe.send("ready")
+        expected = cast(int, await asyncio.to_thread(pipe.recv))
+        last, since = -1, time.monotonic()
+        while len(heard) < expected and time.monotonic() - since < _PATIENCE_S:
+            if len(heard) != last:
+                last, since = len(heard), time.monotonic()
+            await asyncio.sleep(0.1)
+        pipe.send("heard")
+        measured_from = cast(int, await asyncio.to_thread(pipe.recv))
+        pipe.send(([(now - at) / 1e9 for at, now in heard if at >= measured_from], expected - len(heard)))
+
+    uvloop.run(listen())
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,17 @@
+"""What a browser can follow: `messages:7`, one conversation's messages; `conversations:all`; `agents:presence`."""
+
+CONVERSATIONS = "conversations:all"
+PRESENCE = "agents:presence"
+
+# Python's `$` alone would let a line's end pass.
+PATTERN = r"^(messages:[1-9][0-9]{0,17}|conversations:all|agents:presence)$(?!\n)"
+
+
+def messages_of(conversation_id: int) -> str:
+    return f"messages:{conversation_id}"
+
+
+def conversation_of(topic: str) -> int | None:
+    """The conversation of a `messages:` topic."""
+    kind, _, which = topic.partition(":")
+    return int(which) if kind == "messages" else None

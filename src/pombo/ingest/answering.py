@@ -1,0 +1,36 @@
+"""Which campaigns people answer: counted, and copied into their conversations.
+
+Everything is found from the rows as they are by then, so it may be done again at any time, and is whenever a webhook is
+applied again.
+"""
+
+from collections.abc import Collection
+
+from pombo.ingest.campaign_copies import copy_of
+from pombo.store import campaign_replies, inbox_events, inbox_people, inbox_threads, message_changes
+from pombo.store.database import Connection
+from pombo.store.planning import plan_by_index
+
+
+async def answer(connection: Connection, contacts: Collection[tuple[int, int, int]]) -> list[tuple[int, int]]:
+    """In a transaction, for these (workspace, channel, contact).
+
+    Returns (workspace, our message) of what was copied; after the commit the caller looks at what has become of these.
+    """
+    await inbox_people.lock_channels(connection, {(workspace, channel) for workspace, channel, _ in contacts})
+    today = await plan_by_index(connection)
+    people = [(workspace, contact) for workspace, _, contact in contacts]
+    await campaign_replies.count(connection, people, today)
+    followed = await campaign_replies.followed(connection, people, today)
+    if not followed:
+        return []
+    copies = await campaign_replies.copy(connection, [copy_of(one) for one in followed])
+    # Somebody may have reacted to it already.
+    await message_changes.show(
+        connection, [(one.workspace_id, one.channel_id, one.provider_id) for one in followed if one.provider_id]
+    )
+    conversations = sorted({(one.workspace_id, one.conversation_id) for one in copies})
+    await inbox_threads.touch(connection, dict.fromkeys(conversations, 0))
+    await inbox_events.messages_created(connection, [(one.workspace_id, one.id) for one in copies])
+    await inbox_events.conversations_updated(connection, conversations)
+    return [(one.workspace_id, one.message_id) for one in copies]

@@ -1,0 +1,248 @@
+"""People's events become contacts, conversations and their messages: the use case behind every inbox.
+
+One transaction, under the locks of the channels concerned, in which each step finds its rows as they are by then:
+
+    who it is (made, merged) ─▶ what is new in the thread ─▶ edits, revocations, reactions shown
+    ─▶ conversations brought up to date ─▶ signals ─▶ events for browsers
+
+Which campaigns they answer is found afterwards (`answering`), so that no browser waits for it.
+
+Nothing depends on the order of events or on how often they come. A message is there once by Meta's id; a change holds
+if it is the latest; times and names are maxima by Meta's clock; counters come from rows that were new. What needs its
+message and comes first is kept (`message_changes`). Events for browsers are written for rows that changed.
+"""
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import NamedTuple
+
+import msgspec
+
+from pombo.domain.channels import ChannelKind
+from pombo.domain.events import MessageChange, PersonSignal, Preference, ThreadMessage
+from pombo.domain.opt_out import OptWords
+from pombo.ingest.gathering import PersonEvent, Place
+from pombo.ingest.people import identity_of, sightings
+from pombo.store import (
+    contact_profiles,
+    inbox_events,
+    inbox_people,
+    inbox_threads,
+    media,
+    message_changes,
+    preferences,
+    signals,
+)
+from pombo.store.database import Connection
+from pombo.store.inbox_people import Profile
+from pombo.store.inbox_threads import NewMessage
+from pombo.store.message_changes import Change
+from pombo.store.planning import plan_by_index
+from pombo.store.preferences import Wish
+from pombo.store.signals import Signal
+
+Heard = tuple[Place, PersonEvent, int]
+"""An event with its contact."""
+
+_encode = msgspec.json.Encoder(order="sorted").encode
+
+
+class Shown(NamedTuple):
+    of_apps: list[tuple[int, int]]
+    """(workspace, id) of new messages of other programs."""
+    answering: set[tuple[int, int, int]]
+    """(workspace, channel, contact) who may have answered a campaign: by what they said, or as whom they turn out."""
+    inserted: int = 0
+    """How many messages were new."""
+
+
+async def converse(
+    connection: Connection, said: Sequence[tuple[Place, PersonEvent]], words: OptWords, *, news: bool = True
+) -> Shown:
+    """In a transaction, after whose commit the caller looks for what has become of what is newly shown.
+
+    What is no news (a channel's past) leaves nothing unread, opens no conversation again and signals nobody.
+    """
+    await inbox_people.lock_channels(connection, {(place.workspace_id, place.channel_id) for place, _ in said})
+    await plan_by_index(connection)
+    people = await inbox_people.resolve(connection, sightings(said))
+    heard: list[Heard] = [(place, event, people.contacts[identity_of(place, event)]) for place, event in said]
+    changed = people.changed | await inbox_people.note_profiles(connection, _profiles(heard))
+    decided = await preferences.note(connection, _wishes(heard, words))
+    await preferences.suppress(connection, decided | people.changed)
+    changed |= decided
+
+    conversations = await inbox_threads.open_conversations(
+        connection, {(*place, contact) for place, event, contact in heard if isinstance(event, ThreadMessage)}
+    )
+    inserted = await inbox_threads.insert_messages(connection, _messages(heard, conversations))
+    await media.want_attachments(connection, [(row.workspace_id, row.id) for row in inserted])
+    await contact_profiles.want(connection, _nameless(heard))
+    await message_changes.keep(connection, _changes(heard))
+
+    unread: dict[tuple[int, int], int] = {}
+    for row in inserted:
+        key = row.workspace_id, row.conversation_id
+        unread[key] = unread.get(key, 0) + (news and row.author == "contact")
+    targets = {(*place, event.provider_id) for place, event, _ in heard if isinstance(event, _IN_THREAD)}
+    shown = await message_changes.show(connection, targets)
+
+    for one in shown:
+        unread.setdefault((one.workspace_id, one.conversation_id), 0)
+    channel_of = {(place.workspace_id, contact): place.channel_id for place, _, contact in heard}
+    others = {(w, channel_of[w, contact], contact) for w, contact in changed if (w, contact) in channel_of}
+    for (workspace_id, _), conversation_id in (await inbox_threads.find_conversations(connection, others)).items():
+        unread.setdefault((workspace_id, conversation_id), 0)
+    await inbox_threads.touch(connection, unread)
+    if news:
+        await signals.append(connection, _signals(heard))
+    else:
+        await inbox_threads.close_old(connection, unread)
+
+    created = [(row.workspace_id, row.id) for row in inserted]
+    new = set(created)
+    await inbox_events.messages_created(connection, created)
+    await inbox_events.messages_updated(
+        connection, [(one.workspace_id, one.id) for one in shown if (one.workspace_id, one.id) not in new]
+    )
+    await inbox_events.conversations_updated(connection, sorted(unread))
+    merged = {(one.workspace_id, one.contact_id) for one in people.merged}
+    return Shown(
+        [(row.workspace_id, row.id) for row in inserted if row.author == "app"],
+        {
+            (*place, contact)
+            for place, event, contact in heard
+            if (isinstance(event, ThreadMessage) and event.author == "contact")
+            or (place.workspace_id, contact) in merged
+        },
+        len(inserted),
+    )
+
+
+_IN_THREAD = (ThreadMessage, MessageChange)
+
+
+def rows_of(heard: Sequence[Heard], words: OptWords) -> list[tuple[object, ...]]:
+    """All that is handed to the store for these, for whoever wants to see that nothing in them is odd."""
+    conversations = {(place.workspace_id, contact): contact for place, _, contact in heard}
+    made = (_profiles(heard), _wishes(heard, words), _messages(heard, conversations), _changes(heard), _signals(heard))
+    return [tuple(row) for rows in made for row in rows]
+
+
+def _nameless(heard: Iterable[Heard]) -> set[tuple[int, int]]:
+    """Of Pages, whose webhooks bring no names."""
+    return {
+        (place.workspace_id, contact)
+        for place, event, contact in heard
+        if event.kind is ChannelKind.MESSENGER and event.person.name is None and isinstance(event, ThreadMessage)
+    }
+
+
+def _profiles(heard: Iterable[Heard]) -> list[Profile]:
+    """Of each contact the name that is latest by Meta's clock, and the last thing that opened the window."""
+    profiles: dict[tuple[int, int], Profile] = {}
+    for place, event, contact in heard:
+        key = place.workspace_id, contact
+        inbound = event.at if _opens_window(event) else None
+        named = event.at if event.person.name else None
+        new = Profile(*key, named, event.person.name, event.person.username if named else None, inbound)
+        old = profiles.get(key)
+        if old is not None:
+            latest = max((old, new), key=_when_named)
+            new = latest._replace(inbound_at=max(filter(None, (old.inbound_at, new.inbound_at)), default=None))
+        profiles[key] = new
+    return [profile for _, profile in sorted(profiles.items()) if profile.named_at or profile.inbound_at]
+
+
+def _when_named(profile: Profile) -> tuple[float, str]:
+    return profile.named_at.timestamp() if profile.named_at else float("-inf"), profile.name or ""
+
+
+def _opens_window(event: PersonEvent) -> bool:
+    match event:
+        case ThreadMessage() | PersonSignal():
+            return event.opens_window
+        case MessageChange():
+            return event.change == "reaction" and event.by == "contact" and event.text is not None
+    return False
+
+
+def _wishes(heard: Iterable[Heard], words: OptWords) -> list[Wish]:
+    wishes = []
+    for place, event, contact in heard:
+        wish: bool | None = None
+        if isinstance(event, Preference):
+            wish = event.is_welcome
+        elif isinstance(event, ThreadMessage) and event.author == "contact":
+            wish = words.wish(event.text)
+        if wish is not None:
+            wishes.append(Wish(place.workspace_id, contact, event.at, wish))
+    return wishes
+
+
+def _messages(heard: Iterable[Heard], conversations: dict[tuple[int, int], int]) -> list[NewMessage]:
+    return [
+        NewMessage(
+            place.workspace_id,
+            conversations[place.workspace_id, contact],
+            place.channel_id,
+            event.provider_id,
+            event.author,
+            event.type,
+            event.text,
+            _json(event.content),
+            event.reply_to,
+            event.at,
+        )
+        for place, event, contact in heard
+        if isinstance(event, ThreadMessage)
+    ]
+
+
+def _changes(heard: Iterable[Heard]) -> list[Change]:
+    return [
+        Change(
+            *place, event.provider_id, event.change, event.by, event.at, event.number, event.text, _json(event.content)
+        )
+        for place, event, _ in heard
+        if isinstance(event, MessageChange)
+    ]
+
+
+def _signals(heard: Iterable[Heard]) -> list[Signal]:
+    made = []
+    for place, event, contact in heard:
+        signal = _signal(event)
+        if signal is not None:
+            kind, key, data = signal
+            made.append(Signal(*place, contact, kind, key, _json(data), event.at))
+    return made
+
+
+def _signal(event: PersonEvent) -> tuple[str, str, dict[str, object]] | None:
+    """Its kind, its key, and what it says."""
+    match event:
+        case ThreadMessage(author="contact"):
+            kind = event.type if event.type in ("postback", "order") else "message"
+            data: dict[str, object] = {"type": event.type, "text": event.text, "content": event.content}
+            return kind, event.provider_id, data
+        case ThreadMessage(author="system"):
+            return event.type, event.provider_id, event.content
+        case MessageChange(change="reaction", by="contact"):
+            key = f"{event.provider_id} {event.text or ''} {_stamp(event.at)}"
+            return "reaction", key, {"providerId": event.provider_id, "emoji": event.text}
+        case Preference():
+            return "preference", f"{event.person.address} {_stamp(event.at)}", {"isWelcome": event.is_welcome}
+        case PersonSignal():
+            digest = hashlib.sha256(_encode(event.data)).hexdigest()[:16]
+            return event.name, f"{event.person.address} {_stamp(event.at)} {digest}", event.data
+    return None
+
+
+def _stamp(at: datetime) -> str:
+    return f"{at.timestamp():.3f}"
+
+
+def _json(data: object) -> str:
+    return _encode(data).decode()

@@ -1,0 +1,126 @@
+"""Pages of a channel's past, fetched by its lease owner, become messages of conversations as webhooks would have.
+
+Nothing that webhooks brought comes twice, for a message is there once by Meta's id. What we sent ourselves is left to
+the delivery log and its evidence: such messages are known by their ids, and what is younger than a quarter of an hour
+may not be known yet. The past is no news: nothing of it is unread, opens a conversation again, or signals flows.
+"""
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import msgspec
+
+from pombo.domain.opt_out import OptWords
+from pombo.ingest.conversing import converse
+from pombo.ingest.gathering import PersonEvent, Place
+from pombo.meta.history import HistoryPage, read_page
+from pombo.store import channel_jobs, own_messages, syncs
+from pombo.store.channel_jobs import FetchedJob
+from pombo.store.database import TRY_AGAIN, Connection, Database
+from pombo.store.errors import DatabaseUnavailable
+from pombo.store.syncs import Sync
+from pombo.telemetry import log
+
+# Webhooks, and our own evidence, are never later than this without having been asked for again.
+_SETTLED_AFTER = timedelta(minutes=15)
+_POLL_S = 1.0
+
+
+class HistoryReader:
+    """Ring `bell` upon a NOTIFY on `channel_jobs.FETCHED_BELL`. Any number of processes may run one."""
+
+    def __init__(self, database: Database, words: OptWords | None = None) -> None:
+        self.bell = asyncio.Event()
+        self._database = database
+        self._words = words or OptWords()
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Until `stop` is set. Goes on whatever happens: what failed is still there."""
+        while not stop.is_set():
+            self.bell.clear()
+            try:
+                while await self.run_once() and not stop.is_set():
+                    pass
+            except DatabaseUnavailable as error:
+                log.warning("database_away", loop="history", reason=str(error))
+            except TRY_AGAIN:
+                continue
+            except Exception:
+                log.exception("history_not_applied")
+            try:
+                async with asyncio.timeout(_POLL_S):
+                    await self.bell.wait()
+            except TimeoutError:
+                continue
+
+    async def run_once(self) -> bool:
+        """Applies one page; False where none waits. Raises DatabaseUnavailable."""
+        async with self._database.transaction() as connection:
+            taken = await channel_jobs.take_fetched(connection, 1)
+            for job in taken:
+                await self._apply(connection, job)
+        return bool(taken)
+
+    async def _apply(self, connection: Connection, job: FetchedJob) -> None:
+        payload: dict[str, Any] = msgspec.json.decode(job.payload)
+        answer: dict[str, Any] = msgspec.json.decode(job.result)
+        sync = await syncs.lock(connection, job.workspace_id, int(payload["syncId"]))
+        if sync is None:
+            return
+        if answer.get("tooMuch"):
+            smaller = sync._replace(page_size=max(1, int(payload["limit"]) // 2))
+            await syncs.advance(connection, job.workspace_id, smaller, threads=0, messages=0)
+            await syncs.want_page(connection, job.workspace_id, smaller)
+            return
+        if answer.get("refused"):
+            # The cursor has ended. From the top again, quickly over what lies after `reached_at`.
+            again = sync._replace(cursor=None)
+            await syncs.advance(connection, job.workspace_id, again, threads=0, messages=0)
+            await syncs.want_page(connection, job.workspace_id, again, passing=sync.reached_at is not None)
+            return
+        page = read_page(await own_messages.external_id(connection, job.workspace_id, job.channel_id), answer["page"])
+        if payload.get("passing"):
+            await self._pass(connection, job.workspace_id, sync, page, payload.get("after"))
+            return
+        read = len(page.updated)
+        if payload.get("again") and sync.reached_at is not None:
+            read = page.count_before(sync.reached_at)
+        messages = await self._keep(connection, Place(job.workspace_id, job.channel_id), page)
+        moved = sync._replace(
+            cursor=page.after, reached_at=_earlier(sync.reached_at, page.reached_at), threads=sync.threads + read
+        )
+        await syncs.advance(connection, job.workspace_id, moved, threads=read, messages=messages)
+        if page.after is None or moved.threads >= moved.wanted:
+            await syncs.complete(connection, job.workspace_id, sync.id)
+        else:
+            await syncs.want_page(connection, job.workspace_id, moved)
+
+    async def _pass(
+        self, connection: Connection, workspace_id: int, sync: Sync, page: HistoryPage, after: str | None
+    ) -> None:
+        """Over threads that were read before; the page that holds the last of them is asked for again, in full."""
+        there = sync.reached_at is None or page.reached_at is None or page.reached_at <= sync.reached_at
+        if page.after is None and not there:
+            await syncs.complete(connection, workspace_id, sync.id)
+            return
+        moved = sync._replace(cursor=after if there else page.after)
+        await syncs.advance(connection, workspace_id, moved, threads=0, messages=0)
+        await syncs.want_page(connection, workspace_id, moved, passing=not there, again=there)
+
+    async def _keep(self, connection: Connection, place: Place, page: HistoryPage) -> int:
+        """Returns how many messages were new."""
+        known = await own_messages.sent_by_us(
+            connection, *place, [message.provider_id for message in page.messages if message.author == "app"]
+        )
+        settled_until = datetime.now(UTC) - _SETTLED_AFTER
+        said: list[tuple[Place, PersonEvent]] = [
+            (place, message)
+            for message in page.messages
+            if message.author == "contact" or (message.provider_id not in known and message.at < settled_until)
+        ]
+        return (await converse(connection, said, self._words, news=False)).inserted if said else 0
+
+
+def _earlier(one: datetime | None, other: datetime | None) -> datetime | None:
+    return min(filter(None, (one, other)), default=None)

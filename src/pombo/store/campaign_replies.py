@@ -1,0 +1,199 @@
+"""Campaigns that people answer: who replied is counted once a run and recipient, and what they answered to is copied
+into the conversation, where it stays when the delivery log is gone.
+
+A reply follows all campaign messages of the week before it; it answers the one that it quotes, or else the last one.
+Both are found from the rows as they are, so that asking again changes nothing but what has come since: a message that
+was settled only after its reply, ids that only now are known to be the same person's.
+"""
+
+from collections.abc import Collection, Sequence
+from datetime import date, datetime, timedelta
+from typing import NamedTuple
+
+from pombo.store import inbox_events
+from pombo.store.database import Connection
+from pombo.store.planning import columns
+
+FOLLOWS_FOR = timedelta(days=7)
+
+
+class Followed(NamedTuple):
+    """A campaign message that a contact has answered, and its conversation does not show yet."""
+
+    workspace_id: int
+    conversation_id: int
+    channel_id: int
+    run_id: int
+    message_id: int
+    provider_id: str | None
+    at: datetime
+    state: int
+    """DeliveryState.rank."""
+    error_code: int | None
+    error_title: str | None
+    content: str
+    """JSON text; its variables are gone, but for the contact's."""
+    attributes: str
+    """JSON text, the contact's."""
+
+
+class CampaignCopy(NamedTuple):
+    followed: Followed
+    kind: str
+    text: str | None
+    content: str
+    """JSON text."""
+
+
+# WhatsApp counts whole seconds, so what came within the same one may look older than what it answers.
+_SENT = """
+who AS MATERIALIZED (
+    SELECT w.workspace_id, w.contact_id, p.channel_id, p.attributes, c.id AS conversation_id
+    FROM unnest($1::bigint[], $2::bigint[]) AS w (workspace_id, contact_id)
+    CROSS JOIN LATERAL (
+        SELECT channel_id, attributes FROM contacts WHERE workspace_id = w.workspace_id AND id = w.contact_id OFFSET 0
+    ) p
+    CROSS JOIN LATERAL (
+        SELECT id FROM conversations
+        WHERE workspace_id = w.workspace_id AND contact_id = w.contact_id AND channel_id + 0 = p.channel_id OFFSET 0
+    ) c
+), sent AS MATERIALIZED (
+    SELECT w.workspace_id, w.contact_id, w.conversation_id, w.channel_id, w.attributes, d.*
+    FROM who w
+    CROSS JOIN LATERAL (
+        SELECT workspace_id, channel_id, identity FROM identities
+        WHERE workspace_id = w.workspace_id AND contact_id = w.contact_id OFFSET 0
+    ) i
+    CROSS JOIN LATERAL (
+        SELECT id, run_id, recipient, intent_at, provider_id, state, error_code, error_title FROM deliveries d
+        WHERE d.workspace_id = i.workspace_id AND d.channel_id = i.channel_id AND d.recipient = i.identity
+          AND d.day >= $4 AND d.run_id > 0 AND d.state >= 2
+        OFFSET 0
+    ) d
+)"""
+
+_FOLLOWED = f"""
+WITH {_SENT}
+SELECT s.workspace_id, s.conversation_id, s.channel_id, s.run_id, s.id, s.provider_id, s.intent_at, s.state,
+       s.error_code, s.error_title, r.content, s.attributes
+FROM sent s
+CROSS JOIN LATERAL (SELECT content FROM runs WHERE workspace_id = s.workspace_id AND id = s.run_id OFFSET 0) r
+WHERE EXISTS (
+        SELECT FROM conversation_messages m
+        WHERE m.workspace_id = s.workspace_id AND m.conversation_id = s.conversation_id AND m.author = 'contact'
+          AND m.at > s.intent_at - interval '1 second' AND m.at < s.intent_at + $3)
+  AND NOT EXISTS (SELECT FROM conversation_messages m WHERE m.workspace_id = s.workspace_id AND m.message_id = s.id)
+ORDER BY s.intent_at, s.id
+"""
+
+_COUNT = f"""
+WITH {_SENT}, reply AS (
+    SELECT DISTINCT ON (m.workspace_id, m.id) s.workspace_id, s.run_id, s.channel_id, s.recipient, m.at, m.kind
+    FROM sent s
+    CROSS JOIN LATERAL (
+        SELECT workspace_id, id, at, kind, reply_to FROM conversation_messages
+        WHERE workspace_id = s.workspace_id AND conversation_id = s.conversation_id AND author = 'contact'
+          AND at > s.intent_at - interval '1 second' AND at < s.intent_at + $3
+        OFFSET 0
+    ) m
+    ORDER BY m.workspace_id, m.id, (s.provider_id = m.reply_to) DESC NULLS LAST, s.intent_at DESC, s.id DESC
+), responses AS (
+    SELECT workspace_id, run_id, channel_id, recipient, response, min(at) AS at
+    FROM reply CROSS JOIN LATERAL unnest(ARRAY['replied', 'clicked']) AS response
+    WHERE response = 'replied' OR kind = ANY ($5::text[])
+    GROUP BY 1, 2, 3, 4, 5
+), noted AS (
+    INSERT INTO run_responses AS r (workspace_id, run_id, channel_id, recipient, response, at)
+    SELECT * FROM responses ORDER BY 1, 2, 3, 4, 5
+    ON CONFLICT (workspace_id, run_id, channel_id, recipient, response) DO UPDATE SET at = excluded.at
+    WHERE excluded.at < r.at
+    -- Of a row that was only updated it is the updater's id.
+    RETURNING workspace_id, run_id, response, xmax = 0 AS is_new
+)
+INSERT INTO run_deltas (workspace_id, run_id, replied, clicked)
+SELECT workspace_id, run_id, count(*) FILTER (WHERE response = 'replied'), count(*) FILTER (WHERE response = 'clicked')
+FROM noted WHERE is_new GROUP BY 1, 2
+"""
+
+# Taps on what we sent, not words.
+CLICKS = ("postback", "quick_reply", "button", "interactive")
+
+_COPY = """
+INSERT INTO conversation_messages (workspace_id, conversation_id, channel_id, direction, author, run_id, message_id,
+                                   provider_id, at, state, error_code, error_title, kind, text, content)
+SELECT workspace_id, conversation_id, channel_id, 'out', 'campaign', run_id, message_id, provider_id, at,
+       (ARRAY['accepted', 'failed', 'delivered', 'read'])[state - 1], error_code, error_title, kind, text, content
+FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::text[], $7::timestamptz[],
+            $8::smallint[], $9::integer[], $10::text[], $11::text[], $12::text[], $13::jsonb[])
+    AS n (workspace_id, conversation_id, channel_id, run_id, message_id, provider_id, at, state, error_code,
+          error_title, kind, text, content)
+ORDER BY at
+ON CONFLICT (workspace_id, channel_id, provider_id) DO NOTHING
+RETURNING workspace_id, id, conversation_id, message_id
+"""
+
+# The state of a campaign's message is the delivery log's, whose copies here follow it.
+_FOLLOW_STATE = """
+WITH n AS MATERIALIZED (
+    SELECT c.workspace_id, c.id, (ARRAY['accepted', 'failed', 'delivered', 'read'])[d.state - 1] AS state,
+           d.error_code, d.error_title
+    FROM (SELECT DISTINCT * FROM unnest($1::bigint[], $2::bigint[]) AS r (workspace_id, message_id)) r
+    CROSS JOIN LATERAL (
+        SELECT workspace_id, id, message_id FROM conversation_messages
+        WHERE workspace_id = r.workspace_id AND message_id = r.message_id AND author = 'campaign' OFFSET 0
+    ) c
+    CROSS JOIN LATERAL (
+        SELECT state, error_code, error_title FROM deliveries
+        WHERE workspace_id = c.workspace_id AND id = c.message_id AND day >= $3 AND state >= 2
+        OFFSET 0
+    ) d
+)
+UPDATE conversation_messages m SET
+    state = n.state, error_code = n.error_code, error_title = n.error_title, version = m.version + 1
+FROM n
+WHERE m.workspace_id = n.workspace_id AND m.id = n.id AND m.state <> n.state
+RETURNING m.workspace_id, m.id
+"""
+
+
+async def follow_states(connection: Connection, messages: Collection[tuple[int, int]], today: date) -> None:
+    """Of those of the messages (workspace, our id) that a conversation shows.
+
+    Called after the commit of what changed the delivery log, and after that of new copies, one of which is the later.
+    """
+    if messages:
+        since = today - FOLLOWS_FOR - timedelta(days=1)
+        changed = await connection.fetch(_FOLLOW_STATE, *columns(messages), since)
+        await inbox_events.messages_updated(connection, [(row[0], row[1]) for row in changed])
+
+
+async def count(connection: Connection, contacts: Collection[tuple[int, int]], today: date) -> None:
+    """The runs that these (workspace, contact) have answered."""
+    if contacts:
+        since = today - FOLLOWS_FOR - timedelta(days=1)
+        await connection.execute(_COUNT, *columns(contacts), FOLLOWS_FOR, since, list(CLICKS))
+
+
+async def followed(connection: Connection, contacts: Collection[tuple[int, int]], today: date) -> list[Followed]:
+    if not contacts:
+        return []
+    since = today - FOLLOWS_FOR - timedelta(days=1)
+    return [Followed(*row) for row in await connection.fetch(_FOLLOWED, *columns(contacts), FOLLOWS_FOR, since)]
+
+
+class Copied(NamedTuple):
+    workspace_id: int
+    id: int
+    conversation_id: int
+    message_id: int
+
+
+async def copy(connection: Connection, copies: Sequence[CampaignCopy]) -> list[Copied]:
+    """Returns the conversations' new messages."""
+    if not copies:
+        return []
+    rows = await connection.fetch(
+        _COPY,
+        *columns([(*one.followed[:10], one.kind, one.text, one.content) for one in copies]),
+    )
+    return [Copied(*row) for row in rows]

@@ -1,0 +1,77 @@
+"""Search in conversations: contacts by the beginning of a name, word or address; messages by whole words, newest first.
+
+The functions of the database that search stand in the migration, and say why.
+"""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import NamedTuple
+
+from pombo.domain.ids import WorkspaceId
+from pombo.store.database import Connection
+
+_MOST_CONTACTS = 20
+_SNIPPET = 200
+
+
+class Hit(NamedTuple):
+    conversation_id: int
+    message_id: int
+    at: datetime
+
+
+class Position(NamedTuple):
+    """Of a message: hits older than it follow."""
+
+    at: datetime
+    id: int
+
+
+class Match(NamedTuple):
+    """Why a conversation was found: one of its messages."""
+
+    conversation_id: int
+    message_id: int
+    at: datetime
+    text: str
+    """Its beginning."""
+
+
+NOW = Position(datetime(2100, 1, 1, tzinfo=UTC), 2**63 - 1)
+
+_BY_CONTACT = """
+SELECT c.id FROM (SELECT DISTINCT contact_id FROM search_contacts($2, $3)) found
+CROSS JOIN LATERAL (
+    SELECT p.id, p.channel_id FROM contacts p WHERE p.workspace_id = $1 AND p.id = found.contact_id OFFSET 0
+) p
+CROSS JOIN LATERAL (
+    SELECT c.id, c.last_message_at FROM conversations c
+    WHERE c.workspace_id = $1 AND c.channel_id = p.channel_id AND c.contact_id = p.id OFFSET 0
+) c
+ORDER BY c.last_message_at DESC, c.id DESC LIMIT $3
+"""
+
+_BY_MESSAGE = (
+    "SELECT conversation_id, message_id, at FROM search_messages($1, least($2, now() + interval '1 day'), $3, $4)"
+)
+
+_MATCHES = f"""
+SELECT m.conversation_id, m.id, m.at, left(m.text, {_SNIPPET})
+FROM unnest($2::bigint[]) WITH ORDINALITY AS w (id, place)
+JOIN conversation_messages m ON m.workspace_id = $1 AND m.id = w.id
+ORDER BY w.place
+"""
+
+
+async def by_contact(connection: Connection, workspace_id: WorkspaceId, words: str) -> list[int]:
+    """Conversations of those contacts, the last active ones first."""
+    return [row[0] for row in await connection.fetch(_BY_CONTACT, workspace_id, words, _MOST_CONTACTS)]
+
+
+async def by_message(connection: Connection, words: str, before: Position, limit: int) -> list[Hit]:
+    """In a tenant's transaction. Newest first; a conversation may come several times."""
+    return [Hit(*row) for row in await connection.fetch(_BY_MESSAGE, words, before.at, before.id, limit)]
+
+
+async def matches(connection: Connection, workspace_id: WorkspaceId, message_ids: Sequence[int]) -> list[Match]:
+    return [Match(*row) for row in await connection.fetch(_MATCHES, workspace_id, message_ids)]

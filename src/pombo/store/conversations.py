@@ -1,0 +1,140 @@
+"""Conversations as agents see and change them.
+
+Rows are shown as JSON text, made by `pombo.store.inbox_events`, so that HTTP and events say the same.
+"""
+
+import json
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple
+
+from pombo.domain.channels import ChannelKind
+from pombo.domain.ids import AgentId, ChannelId, ConversationId, WorkspaceId
+from pombo.store.database import Connection
+from pombo.store.inbox_events import CONVERSATION_JSON
+
+
+class Conversation(NamedTuple):
+    """What decisions are made from; locked until the transaction ends."""
+
+    id: ConversationId
+    version: int
+    channel_id: ChannelId
+    kind: ChannelKind
+    recipient: str
+    status: str
+    snoozed_until: datetime | None
+    assignee_id: AgentId | None
+    label_ids: list[int]
+    unread: int
+    last_inbound_at: datetime | None
+    now: datetime
+
+
+_LOCK = """
+SELECT c.id, c.version, c.channel_id, ch.kind, p.external_id AS recipient, c.status, c.snoozed_until, c.assignee_id,
+       c.label_ids, c.unread, c.last_inbound_at, clock_timestamp() AS now
+FROM conversations c
+JOIN contacts p ON p.workspace_id = c.workspace_id AND p.id = c.contact_id
+JOIN channels ch ON ch.workspace_id = c.workspace_id AND ch.id = c.channel_id
+WHERE c.workspace_id = $1 AND c.id = $2
+FOR UPDATE OF c
+"""
+
+_SHOW = f"""
+SELECT {CONVERSATION_JSON}
+FROM unnest($2::bigint[]) WITH ORDINALITY AS wanted (id, place)
+JOIN conversations c ON c.workspace_id = $1 AND c.id = wanted.id
+JOIN contacts p ON p.workspace_id = c.workspace_id AND p.id = c.contact_id
+ORDER BY wanted.place
+"""
+
+_WINDOW = """
+SELECT ch.kind, c.last_inbound_at, clock_timestamp()
+FROM conversations c JOIN channels ch ON ch.workspace_id = c.workspace_id AND ch.id = c.channel_id
+WHERE c.workspace_id = $1 AND c.id = $2
+"""
+
+_SAVE = """
+UPDATE conversations SET status = $3, snoozed_until = $4, assignee_id = $5, label_ids = $6, unread = $7,
+    version = version + 1
+WHERE workspace_id = $1 AND id = $2
+"""
+
+_SET_READ = """
+INSERT INTO conversation_reads AS r (workspace_id, conversation_id, agent_id, until) VALUES ($1, $2, $3, $4)
+ON CONFLICT (workspace_id, conversation_id, agent_id) DO UPDATE SET until = excluded.until
+WHERE r.until IS DISTINCT FROM excluded.until
+"""
+
+_WAKE = """
+UPDATE conversations c SET status = 'open', snoozed_until = NULL, version = version + 1
+WHERE (c.workspace_id, c.id) IN (
+    SELECT workspace_id, id FROM conversations WHERE status = 'snoozed' AND snoozed_until <= now()
+    ORDER BY workspace_id, id LIMIT $1 FOR UPDATE SKIP LOCKED)
+RETURNING workspace_id, id
+"""
+
+
+async def lock(connection: Connection, workspace_id: WorkspaceId, conversation_id: int) -> Conversation | None:
+    row = await connection.fetchrow(_LOCK, workspace_id, conversation_id)
+    if row is None:
+        return None
+    return Conversation(**{**row, "kind": ChannelKind(row["kind"])})
+
+
+async def show(connection: Connection, workspace_id: WorkspaceId, ids: Sequence[int]) -> list[str]:
+    """JSON text of each, in this order; missing ones are left out."""
+    return [row[0] for row in await connection.fetch(_SHOW, workspace_id, ids)]
+
+
+async def window_facts(
+    connection: Connection, workspace_id: WorkspaceId, conversation_id: int
+) -> tuple[ChannelKind, datetime | None, datetime] | None:
+    """Kind of the channel, when the contact wrote last, and now."""
+    row = await connection.fetchrow(_WINDOW, workspace_id, conversation_id)
+    return None if row is None else (ChannelKind(row[0]), row[1], row[2])
+
+
+async def contact_variables(
+    connection: Connection, workspace_id: WorkspaceId, conversation_id: int
+) -> dict[str, Any] | None:
+    """The contact's attributes and name, for texts with variables."""
+    row = await connection.fetchrow(
+        """SELECT p.attributes, p.name FROM conversations c
+           JOIN contacts p ON p.workspace_id = c.workspace_id AND p.id = c.contact_id
+           WHERE c.workspace_id = $1 AND c.id = $2""",
+        workspace_id,
+        conversation_id,
+    )
+    return None if row is None else {**json.loads(row["attributes"]), "name": row["name"]}
+
+
+async def save(connection: Connection, workspace_id: WorkspaceId, changed: Conversation) -> None:
+    """Status, snooze, assignee, labels and unread, under a new version."""
+    await connection.execute(
+        _SAVE,
+        workspace_id,
+        changed.id,
+        changed.status,
+        changed.snoozed_until,
+        changed.assignee_id,
+        changed.label_ids,
+        changed.unread,
+    )
+
+
+async def set_read(
+    connection: Connection, workspace_id: WorkspaceId, conversation: Conversation, agent_id: AgentId, *, read: bool
+) -> bool:
+    """Up to the contact's last message, or up to just before it; returns whether that is new."""
+    if conversation.last_inbound_at is None:
+        return False
+    until = conversation.last_inbound_at if read else conversation.last_inbound_at - timedelta(microseconds=1)
+    done = await connection.execute(_SET_READ, workspace_id, conversation.id, agent_id, until)
+    return not done.endswith(" 0")
+
+
+async def wake(connection: Connection, limit: int) -> list[tuple[int, int]]:
+    """Opens those whose snooze is over, of all workspaces; returns (workspace, id) of each."""
+    return [tuple(row) for row in await connection.fetch(_WAKE, limit)]

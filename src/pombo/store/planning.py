@@ -1,0 +1,28 @@
+"""Statements that find many rows one by one, whatever the planner believes of the tables' sizes."""
+
+from collections.abc import Iterable
+from datetime import date
+from typing import Any
+
+from pombo.store.database import Connection
+
+# As in `pombo.store.receipts`, which says what this is for.
+_BY_INDEX = """
+SELECT set_config('plan_cache_mode', 'force_custom_plan', true), set_config('enable_seqscan', 'off', true),
+       set_config('enable_hashjoin', 'off', true), set_config('enable_mergejoin', 'off', true),
+       set_config('synchronous_commit', 'off', true), (now() AT TIME ZONE 'UTC')::date AS today
+"""
+
+
+async def plan_by_index(connection: Connection) -> date:
+    """For the rest of the transaction, which may be lost in a crash: only for what is applied again then.
+
+    Returns today's date in UTC, by the database's clock.
+    """
+    today: date = await connection.fetchval(_BY_INDEX, column=5)
+    return today
+
+
+def columns(rows: Iterable[tuple[Any, ...]]) -> list[list[Any]]:
+    """The arguments of a statement that unnests its rows, of which there must be some."""
+    return list(map(list, zip(*rows, strict=True)))

@@ -1,0 +1,440 @@
+"""What people do, from the webhook queue to contacts, conversations, figures and what open browsers are told."""
+
+import asyncio
+import itertools
+import json
+import random
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from pombo.domain.channels import ChannelKind
+from pombo.domain.ids import WorkspaceId
+from pombo.domain.opt_out import OptWords
+from pombo.ingest.conversing import converse
+from pombo.ingest.gathering import PersonEvent, Place
+from pombo.ingest.ingester import Ingester
+from pombo.meta.webhooks import parse_webhook
+from pombo.store import contacts, inbox_threads, preferences
+from pombo.store.contacts import NewContact
+from pombo.store.database import Connection, Database
+from pombo.store.secrets import SecretBox
+from tests.delivery_log import House
+from tests.inbox_story import (
+    NEW_USER,
+    NUMBER,
+    PAGE,
+    PHONE,
+    USER,
+    account,
+    arrive,
+    followed,
+    from_person,
+    holdings,
+    messenger_story,
+    milliseconds,
+    page,
+    page_echo,
+    seconds,
+    set_the_scene,
+    shown,
+    text,
+    whatsapp,
+    whatsapp_story,
+)
+
+_ids = itertools.count(1)
+
+
+@pytest.fixture
+async def connection(database: Database) -> AsyncIterator[Connection]:
+    async with database.borrow() as borrowed:
+        yield borrowed
+
+
+async def build(connection: Connection, box: SecretBox) -> House:
+    n = next(_ids)
+    house = await House.build(connection, box, f"house {n}", f"secret {n}")
+    await set_the_scene(connection, house)
+    return house
+
+
+async def apply(
+    ingester: Ingester, connection: Connection, house: House, bodies: list[bytes], sizes: list[int]
+) -> None:
+    cuts = iter(sizes)
+    while bodies:
+        size = next(cuts, 7)
+        await arrive(connection, house, *bodies[:size])
+        while await ingester.run_once():
+            pass
+        bodies = bodies[size:]
+    assert await connection.fetchval("SELECT count(*) FROM webhook_queue") == 0
+    assert await connection.fetch("SELECT error FROM webhook_errors") == []
+
+
+async def rows(connection: Connection, query: str, house: House) -> list[tuple[Any, ...]]:
+    return [tuple(row) for row in await connection.fetch(query, house.workspace_id)]
+
+
+THREAD = """SELECT provider_id, author, kind, text, state, reactions::text FROM conversation_messages
+            WHERE workspace_id = $1 AND channel_id = (SELECT id FROM channels WHERE workspace_id = $1 AND kind = '{}')
+            ORDER BY at, id"""
+
+
+async def test_a_story_ends_as_it_should(database: Database, connection: Connection, box: SecretBox) -> None:
+    house = await build(connection, box)
+    await apply(Ingester(database), connection, house, whatsapp_story() + messenger_story(), [1] * 100)
+
+    assert await rows(connection, THREAD.format("whatsapp"), house) == [
+        ("wamid.campaign", "campaign", "text", "Hello you", "accepted", '{"contact": "\U0001f44d"}'),
+        ("wamid.1", "contact", "text", "Hi!", None, "{}"),
+        ("wamid.2", "contact", "text", "Yes, please", None, "{}"),
+        ("wamid.3", "contact", "image", None, None, "{}"),
+        ("wamid.4", "app", "text", "Sure", "read", "{}"),
+        ("wamid.s", "system", "system", "Ana changed", None, "{}"),
+        ("wamid.5", "contact", "text", "My new number", None, "{}"),
+        ("wamid.6", "contact", "text", "STOP", None, "{}"),
+        ("wamid.7", "contact", "button", "Buy", None, "{}"),
+        ("wamid.8", "contact", "unsupported", None, None, "{}"),
+    ]
+    thread = await rows(connection, THREAD.format("messenger"), house)
+    assert [(row[1], row[2], row[3], row[4]) for row in thread] == [
+        ("campaign", "text", "Hello you", "read"),
+        ("system", "referral", None, None),
+        ("contact", "postback", "Get Started", None),
+        ("contact", "text", "Are you open today?", None),
+        ("contact", "sticker", None, None),
+        ("app", "text", "Yes, until six.", "read"),
+        ("app", "text", "And tomorrow.", "accepted"),
+        ("contact", "quick_reply", "Small", None),
+        ("contact", "text", "Thanks", None),
+        ("system", "handover", None, None),
+    ]
+    held = await holdings(connection, house)
+    assert [(row[0], row[1], row[4] is None) for row in held["contacts"]] == [
+        ("+16505559999", "Ana C", True),
+        ("254459191", None, False),
+    ]
+    assert {(row[0], row[2]) for row in held["identities"]} == {
+        ("254459191", "254459191"),
+        *((name, "+16505559999") for name in ("+16505551234", "+16505559999", USER, NEW_USER)),
+    }
+    assert [row[:3] for row in held["conversations"]] == [("+16505559999", "open", 7), ("254459191", "open", 5)]
+    assert [row[:2] for row in held["responses"]] == [
+        ("+16505551234", "clicked"),
+        ("+16505551234", "replied"),
+        ("254459191", "clicked"),
+        ("254459191", "replied"),
+    ]
+    assert held["suppressions"] == [("messenger", "254459191", preferences.REASON)]
+    assert await followed(connection, house) == await shown(connection, house)
+
+
+async def test_applied_again_it_changes_nothing_and_tells_nobody(
+    database: Database, connection: Connection, box: SecretBox
+) -> None:
+    house = await build(connection, box)
+    story = whatsapp_story() + messenger_story()
+    await apply(Ingester(database), connection, house, story, [])
+    before = await holdings(connection, house), await shown(connection, house)
+    told = await connection.fetchval("SELECT count(*) FROM events")
+
+    await apply(Ingester(database), connection, house, story, [1] * 100)
+
+    assert (await holdings(connection, house), await shown(connection, house)) == before
+    assert await connection.fetchval("SELECT count(*) FROM events") == told
+
+
+async def test_two_quick_first_messages_in_parallel_transactions_make_one_conversation(
+    database: Database, connection: Connection, box: SecretBox
+) -> None:
+    house = await build(connection, box)
+    bodies = [whatsapp(n, f"wamid.q{n}", "text", **text(f"quick {n}")) for n in range(12)]
+    bodies += [whatsapp(20 + n, f"wamid.u{n}", "text", phone=None, **text(f"by id {n}")) for n in range(12)]
+    await arrive(connection, house, *bodies)
+
+    async def work() -> None:
+        while await Ingester(database).run_once(limit=2):
+            pass
+
+    await asyncio.gather(*(work() for _ in range(6)))
+
+    held = await holdings(connection, house)
+    assert [row[:3] for row in held["conversations"]] == [("+16505551234", "open", 24)]
+    assert len(held["contacts"]) == 1
+    assert await followed(connection, house) == await shown(connection, house)
+
+
+async def test_the_constraint_alone_keeps_a_second_conversation_out(
+    database: Database, connection: Connection, box: SecretBox
+) -> None:
+    house = await build(connection, box)
+    channel = await connection.fetchval("SELECT id FROM channels WHERE workspace_id = $1 LIMIT 1", house.workspace_id)
+    contact = await connection.fetchval(
+        "INSERT INTO contacts (workspace_id, channel_id, external_id) VALUES ($1, $2, 'x') RETURNING id",
+        house.workspace_id,
+        channel,
+    )
+    key = (house.workspace_id, channel, contact)
+    opened = await asyncio.gather(*(_open(database, key) for _ in range(8)))
+    assert len({tuple(one.values()) for one in opened}) == 1
+
+
+async def _open(database: Database, key: tuple[int, int, int]) -> dict[tuple[int, int], int]:
+    async with database.transaction() as connection:
+        return await inbox_threads.open_conversations(connection, {key})
+
+
+async def test_a_contact_that_was_imported_is_the_one_who_writes(
+    database: Database, connection: Connection, box: SecretBox
+) -> None:
+    house = await build(connection, box)
+    channel = await connection.fetchval(
+        "SELECT id FROM channels WHERE workspace_id = $1 AND kind = 'whatsapp'", house.workspace_id
+    )
+    await contacts.save_contacts(
+        connection, WorkspaceId(house.workspace_id), [NewContact(channel, f"+{PHONE}", {"first_name": "Ana"})]
+    )
+    await apply(Ingester(database), connection, house, [whatsapp(10, "wamid.1", "text", **text("Hello"))], [])
+
+    assert await rows(connection, "SELECT external_id, attributes FROM contacts WHERE workspace_id = $1", house) == [
+        (f"+{PHONE}", '{"first_name": "Ana"}')
+    ]
+    thread = await rows(connection, THREAD.format("whatsapp"), house)
+    assert [row[3] for row in thread] == ["Hello Ana", "Hello"]
+
+
+@pytest.mark.parametrize("status", ["closed", "snoozed"])
+async def test_a_message_opens_its_conversation_again_but_an_echo_does_not(
+    database: Database, connection: Connection, box: SecretBox, status: str
+) -> None:
+    house = await build(connection, box)
+    ingester = Ingester(database)
+    await apply(ingester, connection, house, [page(from_person(1, message={"mid": "m_1", "text": "a"}))], [])
+    await connection.execute(
+        """UPDATE conversations SET status = $2, unread = 0,
+               snoozed_until = CASE WHEN $2 = 'snoozed' THEN now() + interval '1 day' END WHERE workspace_id = $1""",
+        house.workspace_id,
+        status,
+    )
+    await apply(ingester, connection, house, [page(page_echo(2, mid="m_2", text="b"))], [])
+    conversations = "SELECT status, unread, preview FROM conversations WHERE workspace_id = $1"
+    assert await rows(connection, conversations, house) == [(status, 0, "b")]
+    await apply(ingester, connection, house, [page(from_person(3, message={"mid": "m_3", "text": "c"}))], [])
+    assert await rows(connection, conversations, house) == [("open", 1, "c")]
+
+
+async def test_merged_conversations_keep_what_both_had(
+    database: Database, connection: Connection, box: SecretBox
+) -> None:
+    house = await build(connection, box)
+    ingester = Ingester(database)
+    apart = [
+        whatsapp(10, "wamid.1", "text", user=None, **text("by number")),
+        whatsapp(20, "wamid.2", "text", phone=None, **text("by id")),
+    ]
+    await apply(ingester, connection, house, apart, [])
+    first, second = await connection.fetch(
+        "SELECT id FROM conversations WHERE workspace_id = $1 ORDER BY id", house.workspace_id
+    )
+    await connection.execute(
+        """INSERT INTO conversation_reads (workspace_id, conversation_id, agent_id, until)
+           VALUES ($1, $2, 7, now() - interval '1 hour'), ($1, $3, 7, now()), ($1, $3, 8, now())""",
+        house.workspace_id,
+        first["id"],
+        second["id"],
+    )
+    await connection.execute(
+        "UPDATE conversations SET label_ids = ARRAY[id], assignee_id = 5 WHERE workspace_id = $1 AND id = $2",
+        house.workspace_id,
+        second["id"],
+    )
+
+    await apply(ingester, connection, house, [whatsapp(30, "wamid.3", "text", **text("by both"))], [])
+
+    kept = await connection.fetchrow(
+        "SELECT id, unread, label_ids, assignee_id, preview FROM conversations WHERE workspace_id = $1",
+        house.workspace_id,
+    )
+    assert tuple(kept)[1:] == (3, [second["id"]], 5, "by both")
+    reads = await connection.fetch("SELECT conversation_id, agent_id FROM conversation_reads ORDER BY agent_id")
+    assert [tuple(row) for row in reads] == [(kept["id"], 7), (kept["id"], 8)]
+    assert await followed(connection, house) == await shown(connection, house)
+
+
+async def test_a_paused_template_pauses_its_runs_unless_it_was_approved_since(
+    database: Database, connection: Connection, box: SecretBox
+) -> None:
+    house = await build(connection, box)
+    ingester = Ingester(database)
+    content = {"type": "template", "name": "spring", "language": "en_US"}
+    await connection.execute(
+        "UPDATE runs SET content = $2 WHERE workspace_id = $1", house.workspace_id, json.dumps(content)
+    )
+
+    def told(event: str, after: int, name: str = "spring") -> bytes:
+        value = {
+            "event": event,
+            "message_template_id": 1,
+            "message_template_name": name,
+            "message_template_language": "en-US",
+            "reason": None,
+            "other_info": {"title": "FIRST_PAUSE", "description": "Too many blocked it."},
+        }
+        return account("message_template_status_update", value, int(seconds(after)))
+
+    states = "SELECT state, pause_reason FROM runs WHERE workspace_id = $1 ORDER BY id"
+    await apply(
+        ingester, connection, house, [told("APPROVED", 20), told("PAUSED", 10), told("PAUSED", 30, "autumn")], [1]
+    )
+    assert {row[0] for row in await rows(connection, states, house)} == {"processing"}
+
+    await apply(ingester, connection, house, [told("PAUSED", 40)], [])
+    number, messenger = await rows(connection, states, house)
+    assert number == ("pausing", "Meta has set the template spring to PAUSED: Too many blocked it.")
+    # Its channel belongs to no WhatsApp account.
+    assert messenger == ("processing", None)
+
+    await connection.execute(
+        "UPDATE runs SET state = 'processing', pause_reason = NULL WHERE workspace_id = $1", house.workspace_id
+    )
+    await apply(ingester, connection, house, [told("PAUSED", 40)], [])
+    assert {row[0] for row in await rows(connection, states, house)} == {"processing"}
+
+
+async def test_a_disabled_account_and_a_blocked_page_stop_their_channels(
+    database: Database, connection: Connection, box: SecretBox
+) -> None:
+    house = await build(connection, box)
+    ban = {"event": "DISABLED_UPDATE", "ban_info": {"waba_ban_state": "DISABLE", "waba_ban_date": "x"}}
+    harmless = {"event": "DISABLED_UPDATE", "ban_info": {"waba_ban_state": "SCHEDULE_FOR_DISABLE"}}
+    block = {
+        "recipient": {"id": PAGE},
+        "timestamp": milliseconds(5),
+        "policy_enforcement": {"action": "block", "reason": "Spam."},
+    }
+    stopped = "SELECT kind, state, stop_code, stop_reason FROM channels WHERE workspace_id = $1 ORDER BY kind"
+    ingester = Ingester(database)
+
+    await apply(ingester, connection, house, [account("account_update", harmless, int(seconds(1)))], [])
+    assert [row[1] for row in await rows(connection, stopped, house)] == ["active", "active"]
+    await apply(ingester, connection, house, [account("account_update", ban, int(seconds(2))), page(block)], [])
+
+    assert await rows(connection, stopped, house) == [
+        ("messenger", "stopped", "messaging_policy_enforcement", "Spam."),
+        ("whatsapp", "stopped", "account_update", "Meta has disabled the WhatsApp Business account."),
+    ]
+
+
+async def test_what_meta_tells_of_an_account_is_kept_once_for_its_channels(
+    database: Database, connection: Connection, box: SecretBox
+) -> None:
+    house = await build(connection, box)
+    quality = {"display_phone_number": "15550783881", "event": "THROUGHPUT_UPGRADE", "current_limit": "TIER_UNLIMITED"}
+    bodies = [account("phone_number_quality_update", quality, int(seconds(3)))] * 3
+    await apply(Ingester(database), connection, house, bodies, [2])
+    held = await holdings(connection, house)
+    assert [(row[0], row[1]) for row in held["notices"]] == [("phone_number_quality_update", "15550783881")]
+
+
+async def test_who_opted_out_on_two_channels_must_opt_in_on_both(
+    database: Database, connection: Connection, box: SecretBox
+) -> None:
+    house = await build(connection, box)
+    other = await house.channel(connection, "777", ChannelKind.WHATSAPP)
+    assert other
+
+    def said(words: str, after: int, number_id: str = NUMBER) -> bytes:
+        return whatsapp(after, f"wamid.o{after}", "text", user=None, **text(words)).replace(
+            NUMBER.encode(), number_id.encode()
+        )
+
+    ingester = Ingester(database)
+    suppressed = "SELECT recipient FROM suppressions WHERE workspace_id = $1"
+    await apply(ingester, connection, house, [said("Stop.", 1), said("UNSUBSCRIBE", 2, "777")], [])
+    assert await rows(connection, suppressed, house) == [(f"+{PHONE}",)]
+    await apply(ingester, connection, house, [said("please do not start", 3), said("Start", 4)], [])
+    assert await rows(connection, suppressed, house) == [(f"+{PHONE}",)]
+    await apply(ingester, connection, house, [said("start", 5, "777")], [])
+    assert await rows(connection, suppressed, house) == []
+
+
+async def test_people_of_one_workspace_are_nobody_in_another(
+    database: Database, connection: Connection, box: SecretBox
+) -> None:
+    ours, theirs = await build(connection, box), await build(connection, box)
+    await apply(Ingester(database), connection, ours, whatsapp_story(), [])
+    assert (await holdings(connection, theirs))["contacts"] == []
+    assert await connection.fetchval("SELECT count(*) FROM events WHERE workspace_id = $1", theirs.workspace_id) == 0
+
+
+async def test_a_message_for_a_channel_of_another_app_reaches_nobody(
+    database: Database, connection: Connection, box: SecretBox
+) -> None:
+    house = await build(connection, box)
+    stranger = await House.build(connection, box, "stranger", "the stranger's secret")
+    await apply(Ingester(database), connection, stranger, [*whatsapp_story(), *messenger_story()], [])
+    assert await connection.fetchval("SELECT count(*) FROM contacts") == 0
+    assert (await holdings(connection, house))["notices"] == []
+
+
+# The law that all of it stands on: any order, any repetition, any division into batches, end in the same rows.
+
+_reference: dict[str, list[Any]] = {}
+
+
+@settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
+@given(seed=st.integers(0, 2**32), sizes=st.lists(st.integers(1, 12), max_size=12))
+async def test_any_order_and_repetition_ends_in_the_same_rows_and_figures(
+    database: Database, connection: Connection, box: SecretBox, seed: int, sizes: list[int]
+) -> None:
+    story = whatsapp_story() + messenger_story()
+    if not _reference:
+        house = await build(connection, box)
+        await apply(Ingester(database), connection, house, story, [])
+        _reference.update(await holdings(connection, house))
+    chance = random.Random(seed)
+    arrivals = story + chance.choices(story, k=12)
+    chance.shuffle(arrivals)
+
+    house = await build(connection, box)
+    await apply(Ingester(database), connection, house, arrivals, sizes)
+
+    held = await holdings(connection, house)
+    for name, rows in _reference.items():
+        assert held[name] == rows, name
+    assert await followed(connection, house) == await shown(connection, house)
+
+
+async def test_a_batch_on_tables_never_analyzed_reads_a_few_rows_a_message(
+    database: Database, connection: Connection, box: SecretBox
+) -> None:
+    """The planner takes them for empty and would, left alone, read them whole for each message."""
+    house = await build(connection, box)
+    channel = await connection.fetchval(
+        "SELECT id FROM channels WHERE workspace_id = $1 AND kind = 'whatsapp'", house.workspace_id
+    )
+    place = Place(house.workspace_id, channel)
+
+    def said(first: int, count: int) -> list[tuple[Place, PersonEvent]]:
+        bodies = [
+            whatsapp(n / 100, f"wamid.{n}", "text", phone=f"1777{n % 700:07}", user=f"US.{n % 700}", **text(f"{n}"))
+            for n in range(first, first + count)
+        ]
+        return [(place, event) for body in bodies for event in parse_webhook(body).events]  # type: ignore[misc]
+
+    async with database.transaction() as ingest:
+        await converse(ingest, said(0, 700), OptWords())
+    async with database.transaction() as ingest:
+        await converse(ingest, said(700, 400), OptWords())
+        read = dict(
+            await ingest.fetch(
+                "SELECT relname, seq_tup_read + idx_tup_fetch FROM pg_stat_xact_user_tables WHERE schemaname = 'pombo'"
+            )
+        )
+    tables = ("contacts", "identities", "conversations", "conversation_messages", "message_changes")
+    assert {table: read[table] for table in tables if read[table] > 400 * 15} == {}
