@@ -1,6 +1,6 @@
 """What upkeep does for the inbox: opens what was snoozed, and takes deleted labels from conversations."""
 
-from pombo.store import conversations, inbox_events, labels
+from pombo.store import conversations, events, inbox_events, labels
 from pombo.store.database import Database
 
 # Short transactions: each changes so many conversations and tells of them.
@@ -15,6 +15,8 @@ async def wake_snoozed(database: Database) -> int:
             woken = await conversations.wake(connection, _CHUNK)
             await inbox_events.conversations_updated(connection, woken)
         total += len(woken)
+        if woken:
+            await _ring(database)
         if len(woken) < _CHUNK:
             return total
 
@@ -28,3 +30,9 @@ async def strip_deleted_labels(database: Database) -> int:
         total += stripped
         if not stripped:
             return total
+        await _ring(database)
+
+
+async def _ring(database: Database) -> None:
+    async with database.borrow() as connection:
+        await events.ring(connection)

@@ -3,7 +3,7 @@
 import asyncio
 
 from pombo.inbox import uploads
-from pombo.store import replies
+from pombo.store import events, replies
 from pombo.store.database import TRY_AGAIN, Database
 from pombo.store.errors import DatabaseUnavailable
 from pombo.telemetry import log
@@ -41,9 +41,19 @@ class ReplyFollower:
     async def run_once(self) -> int:
         """Returns how many changes it followed. Raises DatabaseUnavailable."""
         async with self._database.transaction() as connection:
-            await uploads.send_uploaded(connection, _UPLOADS)
+            followed = await replies.follow(connection, _BATCH)
+        if followed:
+            await self._ring()
+        # Last, so that a reply with a file that cannot be sent for an unknown reason holds up nobody else's state.
         async with self._database.transaction() as connection:
-            return await replies.follow(connection, _BATCH)
+            sent = await uploads.send_uploaded(connection, _UPLOADS)
+        if sent:
+            await self._ring()
+        return followed
+
+    async def _ring(self) -> None:
+        async with self._database.borrow() as connection:
+            await events.ring(connection)
 
 
 async def _first(event: asyncio.Event, timeout_s: float) -> None:

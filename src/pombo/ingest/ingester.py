@@ -10,10 +10,9 @@ from pombo.ingest.conversing import Shown, converse
 from pombo.ingest.gathering import Findings, ReadWebhook, account_names, channel_names, gather, waves
 from pombo.ingest.notices import heed
 from pombo.meta.webhooks import WebhookFormatError, parse_webhook
-from pombo.store import app_receipts, campaign_replies, channel_evidence, receipts, settlement, webhooks
+from pombo.store import app_receipts, campaign_replies, channel_evidence, events, receipts, settlement, webhooks
 from pombo.store.database import TRY_AGAIN, Connection, Database
 from pombo.store.errors import DatabaseUnavailable
-from pombo.store.events import BELL as EVENTS_BELL
 from pombo.store.planning import plan_by_index
 from pombo.store.receipts import AcceptedMessage, Receipt
 from pombo.store.webhooks import QueuedWebhook
@@ -132,7 +131,7 @@ class Ingester:
 
     async def _show(self, findings: Findings, unmatched: Sequence[Receipt], moved: Sequence[tuple[int, int]]) -> None:
         """What the inbox shows, after all that concerns deliveries was committed."""
-        new, copied = Shown([], set()), list[tuple[int, int]]()
+        new, copied, told = Shown([], set()), list[tuple[int, int]](), 0
         if findings.people:
             async with self._database.transaction() as connection:
                 new = await converse(connection, findings.people, self._words)
@@ -143,19 +142,19 @@ class Ingester:
         if new.of_apps or copied or unmatched or moved or findings.watermarks:
             async with self._database.transaction() as connection:
                 today = await plan_by_index(connection)
-                await app_receipts.apply(connection, unmatched, findings.watermarks)
-                await app_receipts.catch_up(connection, new.of_apps)
-                await campaign_replies.follow_states(connection, [*moved, *copied], today)
+                told += await app_receipts.apply(connection, unmatched, findings.watermarks)
+                told += await app_receipts.catch_up(connection, new.of_apps)
+                told += await campaign_replies.follow_states(connection, [*moved, *copied], today)
         if findings.notices:
             async with self._database.transaction() as connection:
                 await heed(connection, findings.notices)
-        if copied:
+        if copied or told:
             await self._ring()
 
     async def _ring(self) -> None:
         """After the commit, and at most twice a batch."""
         async with self._database.borrow() as connection:
-            await connection.execute("SELECT pg_notify($1, '')", EVENTS_BELL)
+            await events.ring(connection)
 
     async def _rest(self, stopping: asyncio.Task[bool]) -> None:
         ringing = asyncio.create_task(self.bell.wait())

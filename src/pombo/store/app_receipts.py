@@ -100,19 +100,21 @@ WITH message AS MATERIALIZED (
 """
 
 
-async def apply(connection: Connection, receipts: Sequence[Receipt], watermarks: Sequence[Watermark]) -> None:
-    """After they were kept, and that was committed."""
+async def apply(connection: Connection, receipts: Sequence[Receipt], watermarks: Sequence[Watermark]) -> int:
+    """After they were kept, and that was committed. Returns how many messages changed."""
+    changed = 0
     if receipts:
-        await _tell(connection, await connection.fetch(_BY_RECEIPT, *columns([each[:7] for each in receipts])))
+        changed += await _tell(connection, await connection.fetch(_BY_RECEIPT, *columns([r[:7] for r in receipts])))
     if watermarks:
-        await _tell(connection, await connection.fetch(_BY_WATERMARK, *columns(watermarks)))
+        changed += await _tell(connection, await connection.fetch(_BY_WATERMARK, *columns(watermarks)))
+    return changed
 
 
-async def catch_up(connection: Connection, messages: Sequence[tuple[int, int]]) -> None:
-    """What was kept for these new messages (workspace, id), after they were committed."""
-    if messages:
-        await _tell(connection, await connection.fetch(_KEPT, *columns(messages)))
+async def catch_up(connection: Connection, messages: Sequence[tuple[int, int]]) -> int:
+    """What was kept for these new messages (workspace, id), after they were committed; returns how many changed."""
+    return await _tell(connection, await connection.fetch(_KEPT, *columns(messages))) if messages else 0
 
 
-async def _tell(connection: Connection, changed: Sequence[tuple[int, int]]) -> None:
+async def _tell(connection: Connection, changed: Sequence[tuple[int, int]]) -> int:
     await inbox_events.messages_updated(connection, [(row[0], row[1]) for row in changed])
+    return len(changed)

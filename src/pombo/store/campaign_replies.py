@@ -156,15 +156,17 @@ RETURNING m.workspace_id, m.id
 """
 
 
-async def follow_states(connection: Connection, messages: Collection[tuple[int, int]], today: date) -> None:
-    """Of those of the messages (workspace, our id) that a conversation shows.
+async def follow_states(connection: Connection, messages: Collection[tuple[int, int]], today: date) -> int:
+    """Of those of the messages (workspace, our id) that a conversation shows; returns how many changed.
 
     Called after the commit of what changed the delivery log, and after that of new copies, one of which is the later.
     """
-    if messages:
-        since = today - FOLLOWS_FOR - timedelta(days=1)
-        changed = await connection.fetch(_FOLLOW_STATE, *columns(messages), since)
-        await inbox_events.messages_updated(connection, [(row[0], row[1]) for row in changed])
+    if not messages:
+        return 0
+    since = today - FOLLOWS_FOR - timedelta(days=1)
+    changed = await connection.fetch(_FOLLOW_STATE, *columns(messages), since)
+    await inbox_events.messages_updated(connection, [(row[0], row[1]) for row in changed])
+    return len(changed)
 
 
 async def count(connection: Connection, contacts: Collection[tuple[int, int]], today: date) -> None:

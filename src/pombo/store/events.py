@@ -22,6 +22,15 @@ class Event(NamedTuple):
     data: str
 
 
+# Nobody waits for a ring to be durable, and others' commits wait while one is being made so.
+_RING = "SELECT set_config('synchronous_commit', 'off', true), pg_notify($1, '')"
+
+
+async def ring(connection: Connection) -> None:
+    """After the commit of what was appended, outside of any transaction: browsers hear of it at once."""
+    await connection.execute(_RING, BELL)
+
+
 async def append(connection: Connection, events: Sequence[Event]) -> None:
     """In the transaction of the change."""
     if events:
