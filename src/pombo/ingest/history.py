@@ -15,7 +15,7 @@ from pombo.domain.opt_out import OptWords
 from pombo.ingest.conversing import converse
 from pombo.ingest.gathering import PersonEvent, Place
 from pombo.meta.history import HistoryPage, read_page
-from pombo.store import channel_jobs, own_messages, syncs
+from pombo.store import channel_jobs, events, own_messages, syncs
 from pombo.store.channel_jobs import FetchedJob
 from pombo.store.database import TRY_AGAIN, Connection, Database
 from pombo.store.errors import DatabaseUnavailable
@@ -25,6 +25,8 @@ from pombo.telemetry import log
 # Webhooks, and our own evidence, are never later than this without having been asked for again.
 _SETTLED_AFTER = timedelta(minutes=15)
 _POLL_S = 1.0
+# Of a page that cannot be applied, a poll apart: enough to outlive a hiccup.
+_ATTEMPTS = 5
 
 
 class HistoryReader:
@@ -34,6 +36,8 @@ class HistoryReader:
         self.bell = asyncio.Event()
         self._database = database
         self._words = words or OptWords()
+        # By the job's id, how often its page could not be applied.
+        self._failures: dict[int, int] = {}
 
     async def run(self, stop: asyncio.Event) -> None:
         """Until `stop` is set. Goes on whatever happens: what failed is still there."""
@@ -55,12 +59,38 @@ class HistoryReader:
                 continue
 
     async def run_once(self) -> bool:
-        """Applies one page; False where none waits. Raises DatabaseUnavailable."""
-        async with self._database.transaction() as connection:
-            taken = await channel_jobs.take_fetched(connection, 1)
+        """Applies one page; False where none waits. Raises DatabaseUnavailable, or whatever applying it raised."""
+        taken: list[FetchedJob] = []
+        try:
+            async with self._database.transaction() as connection:
+                taken = await channel_jobs.take_fetched(connection, 1)
+                for job in taken:
+                    await self._apply(connection, job)
+        except (DatabaseUnavailable, *TRY_AGAIN):
+            raise
+        except Exception:
             for job in taken:
-                await self._apply(connection, job)
+                await self._count_failure(job)
+            raise
+        for job in taken:
+            self._failures.pop(job.id, None)
+        if taken:
+            async with self._database.borrow() as connection:
+                await events.ring(connection)
         return bool(taken)
+
+    async def _count_failure(self, job: FetchedJob) -> None:
+        """Ends the sync of a page that can never be applied, before it holds up all others for good."""
+        failures = self._failures[job.id] = self._failures.get(job.id, 0) + 1
+        if failures < _ATTEMPTS:
+            return
+        del self._failures[job.id]
+        async with self._database.transaction() as connection:
+            if await channel_jobs.drop_fetched(connection, job):
+                sync_id = int(msgspec.json.decode(job.payload)["syncId"])
+                await syncs.fail(
+                    connection, job.workspace_id, sync_id, None, "A mistake of Pombo's; its log says more."
+                )
 
     async def _apply(self, connection: Connection, job: FetchedJob) -> None:
         payload: dict[str, Any] = msgspec.json.decode(job.payload)

@@ -10,9 +10,10 @@ from pombo.ingest.conversing import Shown, converse
 from pombo.ingest.gathering import Findings, ReadWebhook, account_names, channel_names, gather, waves
 from pombo.ingest.notices import heed
 from pombo.meta.webhooks import WebhookFormatError, parse_webhook
-from pombo.store import app_receipts, campaign_replies, channel_evidence, events, receipts, settlement, webhooks
+from pombo.store import app_receipts, campaign_replies, channel_evidence, receipts, settlement, webhooks
 from pombo.store.database import TRY_AGAIN, Connection, Database
 from pombo.store.errors import DatabaseUnavailable
+from pombo.store.events import ring
 from pombo.store.planning import plan_by_index
 from pombo.store.receipts import AcceptedMessage, Receipt
 from pombo.store.webhooks import QueuedWebhook
@@ -154,7 +155,7 @@ class Ingester:
     async def _ring(self) -> None:
         """After the commit, and at most twice a batch."""
         async with self._database.borrow() as connection:
-            await events.ring(connection)
+            await ring(connection)
 
     async def _rest(self, stopping: asyncio.Task[bool]) -> None:
         ringing = asyncio.create_task(self.bell.wait())

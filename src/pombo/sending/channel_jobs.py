@@ -23,12 +23,13 @@ from pombo.domain.outcomes import ErrorClass, SendError
 from pombo.meta import channel_calls
 from pombo.meta.channel_calls import Call
 from pombo.meta.downloads import DownloadFailed, Downloads
+from pombo.meta.json_parts import storable
 from pombo.meta.transport import Transport
 from pombo.sending.backoff import retry_delay
 from pombo.sending.breaker import BreakerState
 from pombo.sending.lane import Lane
 from pombo.sending.pacer import RESERVED_FOR_REPLIES, TokenBucket
-from pombo.store import channel_jobs, contact_profiles, media, syncs
+from pombo.store import channel_jobs, contact_profiles, events, media, syncs
 from pombo.store.channel_jobs import Job
 from pombo.store.database import TRY_AGAIN, Connection, Database
 from pombo.store.errors import DatabaseUnavailable
@@ -48,6 +49,8 @@ _MOST_OF_CHANNEL = 8
 # 1, 2, 4 … s apart: more than two minutes.
 _ATTEMPTS = 8
 _SHORTEST_WAIT_S = 0.01
+# Fetching a file for a media store that does not answer costs Meta's time for nothing.
+_STORE_AWAY_S = 30.0
 _DEAD_TOKEN = (102, 190)
 # Meta's "Please reduce the amount of data you're asking for".
 _TOO_MUCH = 1
@@ -206,9 +209,12 @@ class ChannelJobs:
                 await self._heed(budgets, job, error)
         except GaveUp as reason:
             await self._fail(job, None, str(reason))
-        except (DatabaseUnavailable, OSError) as error:
-            # Of ours, not of Meta's: it is due again at once, and the poll is soon enough.
+        except (DatabaseUnavailable, *TRY_AGAIN) as error:
+            # Of ours, not of Meta's: it is due again at once.
             log.warning("channel_job_postponed", job=job.id, kind=job.kind, reason=str(error))
+        except OSError as error:
+            log.warning("channel_job_postponed", job=job.id, kind=job.kind, reason=str(error))
+            await self._store_away(job, str(error))
         except Exception:
             log.exception("channel_job_failed", job=job.id, kind=job.kind)
             await self._fail(job, None, "A mistake of Pombo's; its log says more.")
@@ -273,6 +279,7 @@ class ChannelJobs:
                 await contact_profiles.save(
                     connection, job.workspace_id, job.channel_id, wanted.contact_id, channel_calls.read_profile(said)
                 )
+        await self._ring()
         return None
 
     async def _media(self, lane: Lane, job: Job, wanted: _Payload) -> SendError | None:
@@ -302,6 +309,7 @@ class ChannelJobs:
         async with self._database.transaction() as connection:
             if await channel_jobs.finish(connection, job) and found is not None and found.state == "wanted":
                 await media.mark_stored(connection, job.workspace_id, stored)
+        await self._ring()
         return None
 
     async def _upload(self, lane: Lane, job: Job, wanted: _Payload) -> SendError | None:
@@ -327,7 +335,7 @@ class ChannelJobs:
     async def _conversations(self, lane: Lane, job: Job, wanted: _Payload) -> SendError | None:
         call = channel_calls.conversations(lane.channel.external_id, wanted.after, wanted.limit, passing=wanted.passing)
         said = await self._ask(lane, call)
-        answer: dict[str, Any] = {"page": said}
+        answer: dict[str, Any] = {"page": storable(said)}
         if isinstance(said, SendError):
             if said.code == _TOO_MUCH and wanted.limit > 1:
                 answer = {"tooMuch": True}
@@ -365,6 +373,17 @@ class ChannelJobs:
         async with self._database.borrow() as connection:
             await channel_jobs.retry(connection, job, delay, code, why, counts=counts)
 
+    async def _store_away(self, job: Job, why: str) -> None:
+        """The media store does not answer. What Meta has is asked for until it does; a reply does not wait for ever."""
+        if job.kind == "upload" and job.attempts + 1 >= _ATTEMPTS:
+            await self._fail(job, None, "The file could not be read from the media store.")
+            return
+        with contextlib.suppress(DatabaseUnavailable):
+            if job.kind == "upload":
+                await self._later(job, None, why)
+            else:
+                await self._later(job, None, why, _STORE_AWAY_S, counts=False)
+
     async def _fail(self, job: Job, code: int | None, why: str) -> None:
         log.warning("channel_job_given_up", channel=job.channel_id, job=job.id, kind=job.kind, code=code, reason=why)
         try:
@@ -376,5 +395,10 @@ class ChannelJobs:
                     await media.mark_failed(connection, job.workspace_id, int(payload["mediaId"]), why)
                 elif job.kind == "conversations":
                     await syncs.fail(connection, job.workspace_id, int(payload["syncId"]), code, why)
-        except DatabaseUnavailable:
+            await self._ring()
+        except (DatabaseUnavailable, *TRY_AGAIN):
             return
+
+    async def _ring(self) -> None:
+        async with self._database.borrow() as connection:
+            await events.ring(connection)

@@ -172,6 +172,16 @@ async def take_fetched(connection: Connection, limit: int) -> list[FetchedJob]:
     return [FetchedJob(*row) for row in await connection.fetch(_TAKE_FETCHED, limit)]
 
 
+async def drop_fetched(connection: Connection, job: FetchedJob) -> bool:
+    """Its answer cannot be applied. False where somebody else has taken it."""
+    dropped = await connection.fetchval(
+        "DELETE FROM channel_jobs WHERE workspace_id = $1 AND id = $2 AND state = 'fetched' RETURNING id",
+        job.workspace_id,
+        job.id,
+    )
+    return dropped is not None
+
+
 async def sweep(connection: Connection) -> int:
     """Of all workspaces."""
     done = await connection.execute(_SWEEP)
