@@ -12,7 +12,7 @@ then, with the message locked: however often and in whatever order it is called,
 from typing import NamedTuple
 
 from pombo.domain.ids import AgentId, ChannelId, ConversationId, MessageId, WorkspaceId
-from pombo.store import inbox_events
+from pombo.store import inbox_events, message_changes
 from pombo.store.conversations import Conversation
 from pombo.store.database import Connection
 from pombo.store.planning import plan_by_index
@@ -161,7 +161,7 @@ FROM (
 WHERE m.workspace_id = n.workspace_id AND m.id = n.id
   AND (m.state, m.provider_id, m.error_code, m.error_title)
       IS DISTINCT FROM (n.state, coalesce(n.provider_id, m.provider_id), n.error_code, n.error_title)
-RETURNING m.workspace_id, m.id
+RETURNING m.workspace_id, m.id, m.channel_id, m.provider_id
 """
 
 
@@ -262,5 +262,7 @@ async def follow(connection: Connection, limit: int) -> int:
     ]
     if locked:
         changed = await connection.fetch(_FOLLOW, [each[0] for each in locked], [each[1] for each in locked])
-        await inbox_events.messages_updated(connection, [tuple(row) for row in changed])
+        # Somebody may have reacted to it before its id was known.
+        await message_changes.show(connection, [(row[0], row[2], row[3]) for row in changed if row[3] is not None])
+        await inbox_events.messages_updated(connection, [(row[0], row[1]) for row in changed])
     return len(taken)
