@@ -5,13 +5,13 @@ from datetime import datetime
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Header, Path, Query
-from pydantic import AwareDatetime, Field
+from pydantic import Field
 from starlette.responses import Response
 
 from pombo.api.cursors import read_cursor, write_cursor
 from pombo.api.errors import ApiError
 from pombo.api.inbox_shapes import ConversationMessageShape, ConversationShape, WindowShape, raw, raw_list
-from pombo.api.shapes import ActingAgent, Given, Id, LongText, RequestShape, Shape, Workspace
+from pombo.api.shapes import ActingAgent, Given, Id, LongText, Moment, RequestShape, Shape, Workspace
 from pombo.domain.ids import AgentId, WorkspaceId
 from pombo.domain.reply_window import reply_window
 from pombo.inbox import changing, replying
@@ -54,7 +54,7 @@ class ConversationChange(RequestShape):
     """What is left out stays as it is."""
 
     status: Status | None = None
-    snoozed_until: AwareDatetime | None = Field(None, description="Snoozes until then.")
+    snoozed_until: Moment | None = Field(None, description="Snoozes until then.")
     assignee_id: Id | None = Field(None, description="Null takes it from whoever has it.")
     label_ids: Annotated[list[Id], Field(max_length=50)] | None = Field(None, description="All labels it shall have.")
     read: bool | None = Field(

@@ -3,7 +3,7 @@
 import base64
 import binascii
 import json
-from datetime import datetime
+from datetime import UTC, datetime
 
 from pombo.api.errors import ApiError
 
@@ -20,7 +20,7 @@ def read_cursor(name: str, cursor: str) -> tuple[datetime, int]:
             case [str(of), str(at), int(id)] if of == name and not isinstance(id, bool) and 0 <= id < 2**63:
                 moment = datetime.fromisoformat(at)
                 if moment.tzinfo is not None:
-                    return moment, id
-    except (binascii.Error, ValueError, RecursionError):
+                    return moment.astimezone(UTC), id
+    except (binascii.Error, ValueError, OverflowError, RecursionError):
         pass
     raise ApiError("validation_failed", "The cursor must be one that a page of the same list has answered.")

@@ -1,11 +1,12 @@
 """Types that requests and answers are made of: camelCase JSON, ids that fit the database, texts that can be stored."""
 
 import re
+from datetime import UTC, datetime
 from typing import Annotated, Any
 
 from fastapi import Depends, Request, Security
 from fastapi.security import HTTPBearer
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
+from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 from pydantic.alias_generators import to_camel
 
 from pombo.api.gate import Caller
@@ -33,6 +34,13 @@ def storable_text(text: str) -> str:
     return text
 
 
+def _in_utc(moment: datetime) -> datetime:
+    try:
+        return moment.astimezone(UTC)
+    except OverflowError as error:
+        raise ValueError("lies outside the calendar") from error
+
+
 _DIGITS = re.compile("[0-9]+")
 
 
@@ -49,6 +57,7 @@ LongText = Annotated[str, StringConstraints(min_length=1, max_length=10_000), Af
 Name = Annotated[
     str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200), AfterValidator(storable_text)
 ]
+Moment = Annotated[AwareDatetime, AfterValidator(_in_utc)]
 
 # Verified by the gate before any route runs; here only so that the OpenAPI document tells of it.
 _bearer = HTTPBearer(auto_error=False, scheme_name="API key", description="`pombo key create --name NAME` makes one.")

@@ -5,10 +5,10 @@ from datetime import datetime
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Query
-from pydantic import AwareDatetime, Field, StringConstraints
+from pydantic import Field, StringConstraints
 
 from pombo.api.errors import ApiError
-from pombo.api.shapes import Given, Id, RequestShape, Shape, Workspace
+from pombo.api.shapes import Given, Id, Moment, RequestShape, Shape, Workspace
 from pombo.domain.channels import ChannelKind
 from pombo.meta.webhooks import WebhookFormatError, parse_webhook
 from pombo.store import webhook_log
@@ -65,8 +65,8 @@ class ReplayAnswer(Shape):
 async def list_webhooks(
     workspace: Workspace,
     given: Given,
-    since: AwareDatetime | None = None,
-    until: AwareDatetime | None = None,
+    since: Moment | None = None,
+    until: Moment | None = None,
     channel: Annotated[Text | None, Query(description="Meta's id of the Page or the number.")] = None,
     kind: ChannelKind | None = None,
     status: WebhookStatus | None = None,
