@@ -18,6 +18,22 @@ async def test_saving_a_contact_again_adds_to_its_attributes(database: Database,
     assert [row["attributes"] for row in rows] == ['{"city": "Porto", "first_name": "Ana"}']
 
 
+async def test_another_address_of_somebody_known_makes_no_second_contact(database: Database, box: SecretBox) -> None:
+    account = await add_account(database, box)
+    async with database.tenant(account.workspace_id) as connection:
+        await contacts.save_contacts(connection, account.workspace_id, [NewContact(account.number, "+351912345678")])
+        await connection.execute(
+            """INSERT INTO identities (workspace_id, channel_id, identity, contact_id)
+               SELECT workspace_id, channel_id, identity, id FROM contacts,
+                      unnest(ARRAY['+351912345678', 'PT.1']) AS identity"""
+        )
+        people = [NewContact(account.number, "PT.1", {"city": "Faro"}), NewContact(account.number, "PT.2")]
+        assert await contacts.save_contacts(connection, account.workspace_id, people) == 2
+        rows = await connection.fetch("SELECT external_id, attributes FROM contacts ORDER BY id")
+
+    assert [tuple(row) for row in rows] == [("+351912345678", '{"city": "Faro"}'), ("PT.2", "{}")]
+
+
 async def test_contacts_are_counted_by_channel_within_the_workspace(database: Database, box: SecretBox) -> None:
     mine, theirs = await add_account(database, box), await add_account(database, box, "other")
     for account in (mine, theirs):
