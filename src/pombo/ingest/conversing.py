@@ -47,6 +47,9 @@ Heard = tuple[Place, PersonEvent, int]
 
 _encode = msgspec.json.Encoder(order="sorted").encode
 
+# Of an emoji in a signal's key: no index holds a key of more than 2,700 bytes.
+_EMOJI = 64
+
 
 class Shown(NamedTuple):
     of_apps: list[tuple[int, int]]
@@ -230,7 +233,7 @@ def _signal(event: PersonEvent) -> tuple[str, str, dict[str, object]] | None:
         case ThreadMessage(author="system"):
             return event.type, event.provider_id, event.content
         case MessageChange(change="reaction", by="contact"):
-            key = f"{event.provider_id} {event.text or ''} {_stamp(event.at)}"
+            key = f"{event.provider_id} {(event.text or '')[:_EMOJI]} {_stamp(event.at)}"
             return "reaction", key, {"providerId": event.provider_id, "emoji": event.text}
         case Preference():
             return "preference", f"{event.person.address} {_stamp(event.at)}", {"isWelcome": event.is_welcome}

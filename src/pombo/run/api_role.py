@@ -55,7 +55,8 @@ async def _serve(settings: Settings, place: Place, database: Database, stop: asy
     serving = asyncio.create_task(server.serve(sockets=[listener]))
     stopped = asyncio.create_task(stop.wait())
     try:
-        await asyncio.wait([serving, stopped], return_when=asyncio.FIRST_COMPLETED)
+        # `telling` ends before it is told to only by a bug, which its result then shows.
+        await asyncio.wait([serving, telling, stopped], return_when=asyncio.FIRST_COMPLETED)
         server.should_exit = True
         await serving
     finally:
