@@ -9,6 +9,8 @@ from pombo.campaigns.figures import FiguresDuty
 from pombo.campaigns.pauses import PauseDuty
 from pombo.domain.ids import WorkspaceId
 from pombo.domain.opt_out import OptWords
+from pombo.inbox.duties import wake_snoozed
+from pombo.inbox.following import ReplyFollower
 from pombo.ingest.ingester import Ingester
 from pombo.run.place import Place
 from pombo.run.worker_role import worker_options
@@ -24,7 +26,7 @@ _SHARE_S = 3.0
 async def one_batch(
     settings: Settings, place: Place, database: Database, workspace_id: WorkspaceId | None, count: int
 ) -> BatchReport:
-    """Expands audiences, applies webhooks, sends one batch, counts. Raises DatabaseUnavailable."""
+    """Applies webhooks, expands audiences, sends one batch, counts, shows replies. Raises DatabaseUnavailable."""
     async with database.borrow() as connection:
         alone = not await workers_view.count_live_workers(connection)
     if alone:
@@ -36,6 +38,8 @@ async def one_batch(
         await PauseDuty(database).run_once()
         await CancelDuty(database).run_once()
         await FiguresDuty(database).run_once()
+        await _while_there_is_work(ReplyFollower(database).run_once)
+        await wake_snoozed(database)
     return report
 
 
