@@ -7,7 +7,7 @@ PYTEST_WORKERS ?= 2
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test chaos model lint types contracts check format bench bench-setup bench-rivals \
-	bench-reading bench-report lock clean
+	bench-reading bench-inbox bench-report lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -49,11 +49,12 @@ check: lint types contracts test ## Everything that .ci/run checks
 format: setup ## Format the code
 	@$(BIN)/ruff check --fix . && $(BIN)/ruff format .
 
-bench: setup ## Measure Pombo: rate against the ceiling, many channels, replies, reading ahead (some 7 minutes)
+bench: setup ## Measure Pombo: rate against the ceiling, many channels, replies, reading ahead, real time (some 8 minutes)
 	@$(BIN)/python -m bench sending
 	@$(BIN)/python -m bench steady
 	@$(BIN)/python -m bench reply
 	@$(BIN)/python -m bench reading
+	@$(BIN)/python -m bench.realtime
 
 bench-setup: setup ## Install what the bench needs: nginx, wrk, redis-server (as root), the rivals from npm and pip
 	@$(BIN)/python -m bench setup
@@ -63,6 +64,9 @@ bench-rivals: setup ## Measure Pombo and four rivals in turn on the same work (s
 
 bench-reading: setup ## Measure reading ahead up to 10,000,000 waiting rows, and under a snapshot of ten minutes (20 minutes)
 	@$(BIN)/python -m bench reading --rows 10000 100000 1000000 10000000 --snapshot-s 600
+
+bench-inbox: setup ## Measure lists, search and threads of the inbox with 10,000,000 messages
+	@$(BIN)/python -m bench inbox
 
 bench-report: setup ## Put the last results into docs/benchmarks.md
 	@$(BIN)/python -m bench report
