@@ -1,6 +1,6 @@
 """Replies: what is sent, and that what the thread keeps makes the same reply again."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -50,6 +50,15 @@ def test_utility_templates_pass_a_closed_window_and_nothing_else_does() -> None:
     assert is_allowed(ChannelKind.MESSENGER, Reply(content=utility), closed)
     assert not is_allowed(ChannelKind.MESSENGER, Reply("Hello", human_agent=True), closed)
     assert not is_allowed(ChannelKind.MESSENGER, Reply(content=Raw({"text": "Hi"})), closed)
+
+
+def test_what_a_payload_says_of_itself_is_held_to_the_window_too() -> None:
+    days, weeks = (reply_window(ChannelKind.MESSENGER, NOW - timedelta(days=n), NOW) for n in (3, 8))
+    tagged = Reply(content=Raw({"messaging_type": "MESSAGE_TAG", "tag": "HUMAN_AGENT", "message": {"text": "Hi"}}))
+    assert is_allowed(ChannelKind.MESSENGER, tagged, days)
+    assert not is_allowed(ChannelKind.MESSENGER, tagged, weeks)
+    answer = Raw({"messaging_type": "RESPONSE", "message": {"text": "Hi"}})
+    assert not is_allowed(ChannelKind.MESSENGER, Reply(content=answer, human_agent=True), days)
 
 
 @pytest.mark.parametrize(

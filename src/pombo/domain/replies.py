@@ -103,8 +103,10 @@ def is_allowed(kind: ChannelKind, reply: Reply, window: ReplyWindow) -> bool:
     match kind, reply.content:
         case ChannelKind.WHATSAPP, Template() | Raw(payload={"type": "template"}):
             return Allowed.TEMPLATE in window.allowed
-        case ChannelKind.MESSENGER, Raw(payload={"messaging_type": str(messaging_type)}) if messaging_type in _OUTSIDE:
-            return True
+        case ChannelKind.MESSENGER, Raw(payload={"messaging_type": str(), "tag": "HUMAN_AGENT"}):
+            return Allowed.HUMAN_AGENT in window.allowed
+        case ChannelKind.MESSENGER, Raw(payload={"messaging_type": str(messaging_type)}):
+            return messaging_type in _OUTSIDE
     return reply.human_agent and Allowed.HUMAN_AGENT in window.allowed
 
 

@@ -11,8 +11,8 @@ from pombo.store import campaign_replies, receipts, sweep
 from pombo.store.database import Database
 from pombo.store.planning import plan_by_index
 
-# Echoes and statuses of other programs on the same Page or number are kept too, and match no delivery. Meta has been seen
-# to be hours late; days late it is of no use to anyone.
+# Echoes and statuses of other programs on the same Page or number are kept too, and match no delivery. Meta has been
+# seen to be hours late; days late it is of no use to anyone.
 _AGE = timedelta(days=3)
 # How far each round looks back behind the former: longer than any outcome waits to be written.
 _OVERLAP = timedelta(minutes=5)
