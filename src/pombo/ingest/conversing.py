@@ -73,7 +73,7 @@ async def converse(
     heard: list[Heard] = [(place, event, people.contacts[identity_of(place, event)]) for place, event in said]
     changed = people.changed | await inbox_people.note_profiles(connection, _profiles(heard))
     decided = await preferences.note(connection, _wishes(heard, words))
-    await preferences.suppress(connection, decided | people.changed)
+    await preferences.suppress(connection, decided | people.changed | people.identified)
     changed |= decided
 
     conversations = await inbox_threads.open_conversations(

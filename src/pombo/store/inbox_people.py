@@ -44,6 +44,8 @@ class Resolution(NamedTuple):
     merged: list[inbox_merging.Merged]
     changed: set[tuple[int, int]]
     """(workspace, contact) of those that have a new address or were merged."""
+    identified: set[tuple[int, int]]
+    """(workspace, contact) of those that were known, and now have another id besides."""
 
 
 # One ingester at a time works on a channel's contacts and conversations; others wait here, in one order.
@@ -156,7 +158,10 @@ async def resolve(connection: Connection, sightings: Sequence[Sighting]) -> Reso
     several |= {(one.workspace_id, one.contact_id) for one in merged}
     moved = await connection.fetch(_READDRESS, *columns(several)) if several else []
     changed = {(row[0], row[1]) for row in moved} | {(one.workspace_id, one.contact_id) for one in merged}
-    return Resolution(contacts, merged, changed)
+    identified = {
+        (key.workspace_id, contact) for key, contact in contacts.items() if key not in made and not known.get(key)
+    }
+    return Resolution(contacts, merged, changed, identified)
 
 
 async def note_profiles(connection: Connection, profiles: Sequence[Profile]) -> set[tuple[int, int]]:
