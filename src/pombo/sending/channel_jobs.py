@@ -148,8 +148,7 @@ class ChannelJobs:
     async def start_due(self, connection: Connection, worker_id: int) -> float:
         """Starts what is due and may go; returns how long until there may be more (seconds)."""
         wait = POLL_S
-        room = _MOST_UNDER_WAY - len(self._under_way)
-        if room <= 0:
+        if len(self._under_way) >= _MOST_UNDER_WAY:
             return wait
         found = await channel_jobs.due(connection, worker_id, self._under_way.keys(), _MOST_OF_CHANNEL)
         now = self._clock()
@@ -160,13 +159,14 @@ class ChannelJobs:
             if self._files is None and job.kind in ("media", "upload"):
                 continue  # for a worker that keeps media
             budgets = self._budgets_of(lane)
-            if room <= 0 or budgets.under_way >= _MOST_OF_CHANNEL:
+            # Files are many and slow; half of the places are for what people wait for.
+            share = 2 if job.kind == "media" else 1
+            if len(self._under_way) >= _MOST_UNDER_WAY // share or budgets.under_way >= _MOST_OF_CHANNEL // share:
                 continue
             left = self._wait_of(budgets, job.kind, now)
             if left > 0:
                 wait = min(wait, left)
                 continue
-            room -= 1
             budgets.under_way += 1
             task = asyncio.create_task(self._carry_out(budgets, job), name=f"channel job {job.id}")
             self._under_way[job.id] = task

@@ -61,6 +61,7 @@ ON CONFLICT (workspace_id, dedupe_key) WHERE state <> 'failed' DO NOTHING
 """
 
 # A loose scan: from channel to channel that has any job, so that neither idle channels nor long queues cost anything.
+# Each kind for itself, so that a thousand files of the past hold up no upload; what people wait for comes first.
 _DUE = """
 WITH RECURSIVE busy AS (
     (SELECT workspace_id, channel_id FROM channel_jobs WHERE state = 'ready' ORDER BY workspace_id, channel_id LIMIT 1)
@@ -73,12 +74,14 @@ WITH RECURSIVE busy AS (
 )
 SELECT j.* FROM busy b
 JOIN channel_leases l ON l.workspace_id = b.workspace_id AND l.channel_id = b.channel_id AND l.worker_id = $1
+CROSS JOIN unnest(ARRAY['sender_action', 'upload', 'profile', 'conversations', 'media']) WITH ORDINALITY AS k (kind, n)
 CROSS JOIN LATERAL (
     SELECT j.workspace_id, j.id, j.channel_id, j.kind, j.payload, j.attempts FROM channel_jobs j
-    WHERE j.workspace_id = b.workspace_id AND j.channel_id = b.channel_id AND j.state = 'ready'
+    WHERE j.workspace_id = b.workspace_id AND j.channel_id = b.channel_id AND j.kind = k.kind AND j.state = 'ready'
       AND j.due_at <= clock_timestamp() AND j.id <> ALL ($2::bigint[])
     ORDER BY j.due_at, j.id LIMIT $3
 ) j
+ORDER BY k.n, j.workspace_id, j.channel_id, j.id
 """
 
 _FINISH = "DELETE FROM channel_jobs WHERE workspace_id = $1 AND id = $2 AND state = 'ready' RETURNING id"
@@ -127,7 +130,7 @@ async def add(connection: Connection, jobs: Sequence[NewJob]) -> None:
 
 
 async def due(connection: Connection, worker_id: int, excluded: Collection[int], most: int) -> list[Job]:
-    """Of the worker's channels, up to `most` each, the longest due first; without those under way."""
+    """Of the worker's channels, up to `most` of each kind, the longest due; without those under way."""
     return [Job(*row) for row in await connection.fetch(_DUE, worker_id, list(excluded), most)]
 
 

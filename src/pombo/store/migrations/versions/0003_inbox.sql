@@ -507,7 +507,7 @@ CREATE TABLE channel_jobs (
     failed_at timestamptz,
     PRIMARY KEY (workspace_id, id)
 ) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000);
-CREATE INDEX channel_jobs_due ON channel_jobs (workspace_id, channel_id, due_at, id) WHERE state = 'ready';
+CREATE INDEX channel_jobs_due ON channel_jobs (workspace_id, channel_id, kind, due_at, id) WHERE state = 'ready';
 CREATE INDEX channel_jobs_fetched ON channel_jobs (workspace_id, id) WHERE state = 'fetched';
 CREATE UNIQUE INDEX channel_jobs_once ON channel_jobs (workspace_id, dedupe_key) WHERE state <> 'failed';
 
