@@ -22,9 +22,6 @@ from pombo.meta.json_parts import Json, an_id, chosen, maybe_id, moment, part, p
 
 _KIND = ChannelKind.MESSENGER
 
-# Meta's own inbox, in which people answer by hand.
-PAGE_INBOX = "26390203743090"
-
 _ATTACHMENTS = frozenset(
     [
         "image",

@@ -8,6 +8,7 @@ conversations: raise theirs), then calls one of these in the same transaction: a
 
 from collections.abc import Sequence
 
+from pombo.domain.topics import CONVERSATIONS
 from pombo.store import events
 from pombo.store.database import Connection
 from pombo.store.events import Event
@@ -39,8 +40,6 @@ MESSAGE_JSON = """jsonb_build_object(
     'at', m.at)"""
 """Of `conversation_messages m`."""
 
-ALL_CONVERSATIONS = "conversations:all"
-
 _CONVERSATIONS = f"""
 INSERT INTO events (workspace_id, topic, name, data)
 SELECT c.workspace_id, topic, 'conversation.updated', row.data
@@ -48,7 +47,7 @@ FROM unnest($1::bigint[], $2::bigint[]) AS changed (workspace_id, id)
 JOIN conversations c USING (workspace_id, id)
 JOIN contacts p ON p.workspace_id = c.workspace_id AND p.id = c.contact_id
 CROSS JOIN LATERAL (SELECT {CONVERSATION_JSON} AS data) row
-CROSS JOIN LATERAL unnest(ARRAY['{ALL_CONVERSATIONS}', 'messages:' || c.id]) AS topic
+CROSS JOIN LATERAL unnest(ARRAY['{CONVERSATIONS}', 'messages:' || c.id]) AS topic
 """
 
 _MESSAGES = f"""
@@ -83,4 +82,4 @@ async def _append(connection: Connection, statement: str, ids: Ids, *more: str) 
 
 async def append_row(connection: Connection, workspace_id: int, name: str, row: str) -> None:
     """Of labels and canned replies, which everybody with an open inbox shows. `row` is JSON text."""
-    await events.append(connection, [Event(workspace_id, ALL_CONVERSATIONS, name, row)])
+    await events.append(connection, [Event(workspace_id, CONVERSATIONS, name, row)])
