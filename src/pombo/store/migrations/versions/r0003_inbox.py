@@ -11,4 +11,5 @@ down_revision = "0002"
 
 
 def upgrade() -> None:
-    run_script(op.get_bind(), Path(__file__).with_name("0003_inbox.sql"))
+    for name in ("0003_inbox.sql", "0003_search.sql"):
+        run_script(op.get_bind(), Path(__file__).with_name(name))
