@@ -225,6 +225,25 @@ async def test_a_refusal_for_good_ends_the_sync_and_says_why(
     assert shown["error"]["code"] == 100
 
 
+async def test_a_page_that_can_never_be_applied_ends_its_sync_and_holds_up_nobody(
+    database: Database, workspace: WorkspaceId, channel: ChannelId, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr("pombo.ingest.history.read_page", fail)
+    sync_id = await start(database, workspace, channel, 5)
+    async with database.borrow() as connection:
+        await connection.execute("""UPDATE channel_jobs SET state = 'fetched', result = '{"page": {}}'""")
+        reader = HistoryReader(database)
+        for _ in range(5):
+            assert (await look(connection, workspace, sync_id))["state"] == "running"
+            with pytest.raises(RuntimeError):
+                await reader.run_once()
+        assert (await look(connection, workspace, sync_id))["state"] == "failed"
+    assert not await reader.run_once()
+
+
 async def test_progress_is_told_to_open_browsers(
     database: Database,
     box: SecretBox,

@@ -19,11 +19,12 @@ from pombo.domain.outcomes import DeliveryState
 from pombo.inbox.following import ReplyFollower
 from pombo.sending.direct import direct_payload
 from pombo.sending.worker import Worker
-from pombo.store import channel_jobs, media, receipts, replies, settlement
+from pombo.store import channel_jobs, events, media, message_changes, receipts, replies, settlement
 from pombo.store.audience import DUE_BELL
 from pombo.store.media_files import DirectoryFiles, MediaFiles
+from pombo.store.message_changes import Change
 from pombo.store.receipts import Receipt
-from pombo.store.settlement import CANCELLED, Settled
+from pombo.store.settlement import ACCEPTED, CANCELLED, Settled
 from tests.api_client import Api, running_api
 from tests.conversations import Person, add_conversation, add_person, ago
 from tests.seeding import add_channel
@@ -217,6 +218,22 @@ async def test_receipts_and_cancelling_are_followed_and_a_campaigns_messages_lea
         )
     await follower.run_once()
     assert (await desk.thread(each))[0]["error"] == {"code": None, "title": "Cancelled"}
+
+
+async def test_what_was_followed_is_rung_for_and_brings_a_reaction_that_came_before(desk: Desk) -> None:
+    sent = (await say(desk.ana, each := await desk.conversation())).json()
+    place = desk.setting.workspace, desk.setting.channel
+    async with desk.setting.database.transaction() as connection:
+        await message_changes.keep(connection, [Change(*place, "m_1", "reaction", "contact", ago(), 0, "❤", "{}")])
+        await settlement.settle(
+            connection, [Settled(*place, sent["messageId"], 0, ago().date(), ACCEPTED, "m_1", None, None, None)]
+        )
+    rung = asyncio.Event()
+    async with desk.setting.database.listen({events.BELL: lambda _: rung.set()}), asyncio.timeout(20):
+        await ReplyFollower(desk.setting.database).run_once()
+        await rung.wait()
+    shown = (await desk.thread(each))[0]
+    assert (shown["state"], shown["providerId"], shown["reactions"]) == ("accepted", "m_1", {"contact": "❤"})
 
 
 async def test_following_twice_and_late_changes_nothing_and_tells_nobody(desk: Desk) -> None:
