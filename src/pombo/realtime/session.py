@@ -192,7 +192,7 @@ class Session:
 
     def _own_seat(self) -> Seat | None:
         if self._seat is None:
-            self._refuse("agent_required", "This key acts for no agent: `pombo key create` makes one that does.")
+            self._refuse("agent_required", "This key acts for no agent: `pombo agent add` makes one that does.")
         return self._seat
 
     def _within_rate(self) -> bool:
