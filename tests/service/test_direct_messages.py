@@ -1,6 +1,7 @@
 """Direct messages: queued by the API, sent before campaigns, in order to each recipient."""
 
 import asyncio
+import dataclasses
 from typing import Any
 
 from pombo.domain.classes import MessageClass
@@ -28,10 +29,11 @@ async def say(setting: Setting, text: str, to: str = "10001", kind: MessageClass
 async def accepted(worker: Worker, setting: Setting, count: int) -> list[dict[str, Any]]:
     """The ledger's messages, in the order of acceptance, once there are so many."""
     async with asyncio.timeout(20):
+        worker.saved.clear()
         while len(found := await setting.sandbox.messages()) < count:
-            worker.saved.clear()
             worker.ring()
             await worker.saved.wait()
+            worker.saved.clear()
     return found
 
 
@@ -46,6 +48,24 @@ async def test_a_reply_overtakes_all_that_waits_of_a_campaign(setting: Setting) 
     place = next(n for n, message in enumerate(found) if message["recipient"] == "77")
     # What was on its way when the reply came, a tenth of a second's worth, may be before it.
     assert place - before <= 15
+
+
+async def test_replies_do_not_wait_for_others_that_are_not_answered(setting: Setting) -> None:
+    await setting.sandbox.configure(latency_ms=4_000.0)
+    few = dataclasses.replace(setting.options, max_sockets=4, concurrency=3)
+    await setting.run(20)
+    async with working(setting.database, setting.box, few) as worker, asyncio.timeout(20):
+        while await setting.value("SELECT count(*) FROM outbox WHERE state = 's'") < 3:
+            await asyncio.sleep(0)
+        await setting.sandbox.configure(latency_ms=0.0)
+        # The stream was not open: no bell names it. The second waits for the first.
+        ids = [await say(setting, text, to="77") for text in ("1", "2")]
+        worker.ring()
+        worker.saved.clear()
+        while await setting.value("SELECT count(*) FROM deliveries") < 2:
+            await worker.saved.wait()
+            worker.saved.clear()
+        assert await setting.value("SELECT array_agg(id ORDER BY id) FROM deliveries") == ids
 
 
 async def test_messages_to_one_recipient_leave_in_the_order_in_which_they_were_queued(setting: Setting) -> None:
@@ -64,9 +84,10 @@ async def test_order_holds_through_retries_and_a_new_owner(setting: Setting) -> 
     await setting.fault(kind="error", code=131056, http_status=400, recipient="14155550001", max_count=1)
     first = await say(other, "1", to="+14155550001", kind=MessageClass.TRANSACTIONAL)
     async with working(setting.database, setting.box, setting.options) as worker, asyncio.timeout(20):
+        worker.saved.clear()
         while await setting.value("SELECT count(*) FROM retries") == 0:
-            worker.saved.clear()
             await worker.saved.wait()
+            worker.saved.clear()
     second = await say(other, "2", to="+14155550001", kind=MessageClass.TRANSACTIONAL)
     async with working(setting.database, setting.box, setting.options) as worker:
         found = await accepted(worker, other, 2)
@@ -82,9 +103,10 @@ async def test_a_doubtful_message_holds_the_later_one_until_it_is_settled(settin
     async with working(setting.database, setting.box, setting.options) as worker:
         await until(worker, setting.database, run, lambda f: f.get("accepted") == 2)
         async with asyncio.timeout(20):
+            worker.saved.clear()
             while await setting.value("SELECT count(*) FROM doubts") == 0:
-                worker.saved.clear()
                 await worker.saved.wait()
+                worker.saved.clear()
         lane = next(iter(worker.lanes.values()))
         assert sum(queue.parked_count for queue in lane.queues) >= 1
         # Its echo: the settlement takes it out of the outbox.
@@ -100,9 +122,10 @@ async def test_a_content_written_past_the_api_fails_alone(setting: Setting) -> N
     await setting.value(f'UPDATE outbox SET content = \'{{"type": "text"}}\' WHERE id = {message_id}')
     await say(setting, "fine", to="10002")
     async with working(setting.database, setting.box, setting.options) as worker, asyncio.timeout(20):
+        worker.saved.clear()
         while await setting.value("SELECT count(*) FROM outbox"):
-            worker.saved.clear()
             await worker.saved.wait()
+            worker.saved.clear()
     rows = "SELECT array_agg(recipient || ' ' || coalesce(error_title, 'sent') ORDER BY recipient) FROM deliveries"
     assert await setting.value(rows) == ["10001 content_invalid", "10002 sent"]
 

@@ -153,7 +153,7 @@ class Lane:
         if self.draining or self.stopped or now < self.resume_at:
             return []
         if self._delayed:
-            self._put_back_delayed(now)
+            self.put_back_delayed(now)
         allowed = self.breaker.allows(min(wanted, self.buffered), now)
         if not allowed:
             return []
@@ -186,7 +186,8 @@ class Lane:
         reserve = _reserve(self.queues[message.stream.message_class])
         return 0.0 if self.gate.take(1, now, reserve) else self.gate.wait(now, reserve)
 
-    def _put_back_delayed(self, now: float) -> None:
+    def put_back_delayed(self, now: float) -> None:
+        """Those that a limit of single recipients delayed until now."""
         while self._delayed and self._delayed[0][0] <= now:
             message = heapq.heappop(self._delayed)[2]
             self.queues[message.stream.message_class].put_back(message)

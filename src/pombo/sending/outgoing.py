@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 class Outgoing:
     """A message in the lane's hands."""
 
-    __slots__ = ("attempt", "content", "id", "intent", "recipient", "stream", "uncounted", "variables")
+    __slots__ = ("attempt", "content", "id", "intent", "passed_at", "recipient", "stream", "uncounted", "variables")
 
     def __init__(
         self,
@@ -40,6 +40,8 @@ class Outgoing:
         self.content = content
         """JSON text of a direct message's own content; None: the run's."""
         self.intent: Intent | None = None
+        self.passed_at = 0.0
+        """When its channel's rate let it leave (loop time)."""
 
 
 class Intent:

@@ -140,7 +140,7 @@ class Worker:
         if self._global_rate is not None:
             self.sender.pacer = self._global_rate.pacer
         self.read_stats = ReaderStats()
-        self._reader = Reader(self.read_stats, MessageClass.REPLY, MessageClass.BULK)
+        self._reader = Reader(self.read_stats, MessageClass.TRANSACTIONAL, MessageClass.BULK)
         self._reply_reader = Reader(self.read_stats, MessageClass.REPLY, MessageClass.REPLY)
         self._pauses = Acknowledger(self.lanes, self.transport)
         self._streams = Streams(self.lanes)
@@ -259,6 +259,7 @@ class Worker:
                 self._bell.clear()
                 polled_at = now
                 await self._streams.refresh(connection, self.worker_id)
+                self.sender.wake_replies()
                 await self._pauses.look(connection, self.worker_id)
             await self._pauses.acknowledge(connection, self.worker_id)
             if await self._reader.fill(connection, self.lanes.values(), now):
@@ -279,7 +280,7 @@ class Worker:
         await self.sender.run_replies(connection, self._read_replies)
 
     async def _read_replies(self, connection: Connection) -> bool:
-        """What the bell has named; what no bell was rung for is found by `_read`."""
+        """What the bell has named, or, since `_read` has looked at all streams, any."""
         await self._reply_reader.fill(connection, self.lanes.values(), self._clock())
         return self._reply_reader.found_more
 
