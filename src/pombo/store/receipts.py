@@ -97,11 +97,11 @@ CROSS JOIN LATERAL (
 """
 
 _ALREADY_SETTLED = """
-SELECT e.n, d.run_id, d.intent_at, d.attempt
+SELECT e.n, d.run_id, d.intent_at, d.attempt, d.kind
 FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::date[], $5::text[]) WITH ORDINALITY
     AS e (workspace_id, channel_id, id, day, provider_id, n)
 CROSS JOIN LATERAL (
-    SELECT run_id, intent_at, attempt FROM deliveries
+    SELECT run_id, intent_at, attempt, kind FROM deliveries
     WHERE workspace_id = e.workspace_id AND id = e.id AND day >= e.day AND day BETWEEN $6 AND $7
       AND channel_id + 0 = e.channel_id AND state >= 2
       AND (provider_id = e.provider_id OR second_provider_id = e.provider_id)
@@ -306,11 +306,11 @@ async def sift(connection: Connection, evidence: Sequence[Evidence]) -> tuple[li
     )
     known: set[int] = set()
     heard: list[Heard] = []
-    for n, run_id, intent_at, attempt in rows:
+    for n, run_id, intent_at, attempt, kind in rows:
         known.add(n)
         witness = evidence[n - 1]
         if witness.attempt == attempt:
-            heard.append(Heard(witness.workspace_id, witness.channel_id, run_id, intent_at))
+            heard.append(Heard(witness.workspace_id, witness.channel_id, run_id, intent_at, kind))
     return [e for n, e in enumerate(evidence, 1) if n not in known], heard
 
 

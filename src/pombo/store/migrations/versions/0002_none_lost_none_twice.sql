@@ -49,6 +49,8 @@ RETURN CASE
                     content #>> '{payload,template,language,code}')
     ELSE 'session'
 END;
+-- That of a direct message, whose content is gone when it is settled; a run's content tells that of its messages.
+ALTER TABLE deliveries ADD COLUMN kind text;
 
 -- Whom and what a doubt is about, so that nobody need look into the outbox; and when and how it is decided.
 ALTER TABLE doubts
