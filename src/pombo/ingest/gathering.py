@@ -4,15 +4,27 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, assert_never
 
+from pombo.domain.channels import ChannelKind
 from pombo.domain.events import Echo, StatusReceipt, Unhandled, Watermark, WebhookEvent
-from pombo.domain.outcomes import DeliveryState
+from pombo.domain.outcomes import DeliveryState, SendError
 from pombo.domain.sendkey import SendKey
+from pombo.meta.errors import send_error
 from pombo.store.receipts import Receipt
 from pombo.store.receipts import Watermark as MarkedRecipient
 from pombo.store.settlement import Evidence
 from pombo.store.webhooks import ChannelName, QueuedWebhook
 
 ReadWebhook = tuple[QueuedWebhook, list[WebhookEvent]]
+
+
+class Failure(NamedTuple):
+    """A status that says why Meta did not deliver."""
+
+    kind: ChannelKind
+    receipt: Receipt
+    recipient: str | None
+    """As Meta writes it."""
+    error: SendError
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +34,8 @@ class Findings:
     evidence: list[Evidence] = field(default_factory=list)
     receipts: list[Receipt] = field(default_factory=list)
     watermarks: list[MarkedRecipient] = field(default_factory=list)
+    failures: list[Failure] = field(default_factory=list)
+    """Of some of the receipts."""
 
 
 class Place(NamedTuple):
@@ -75,7 +89,10 @@ def _sort(findings: Findings, place: Place, event: WebhookEvent) -> None:
                 _witness(findings, place, event.key, event)
             # That Meta accepted it is known from the answer, or from the key above.
             if event.state.rank > DeliveryState.ACCEPTED.rank:
-                findings.receipts.append(_receipt(place, event))
+                findings.receipts.append(receipt := _receipt(place, event))
+                if event.error_code is not None:
+                    error = send_error(event.kind, event.error_code, None, event.error_title or "")
+                    findings.failures.append(Failure(event.kind, receipt, event.recipient, error))
         case Echo():
             if event.key is not None:
                 _witness(findings, place, event.key, event)

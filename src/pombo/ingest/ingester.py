@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 
 from pombo.ingest.gathering import ReadWebhook, channel_names, gather, waves
+from pombo.ingest.status_errors import heed
 from pombo.meta.webhooks import WebhookFormatError, parse_webhook
 from pombo.store import channel_evidence, receipts, settlement, webhooks
 from pombo.store.database import TRY_AGAIN, Connection, Database
@@ -112,6 +113,7 @@ class Ingester:
             for wave in waves(evidence):
                 await settlement.settle_evidence(connection, wave)
             heard += (await receipts.sift(connection, evidence))[1]
+            await heed(connection, findings.failures)
             unmatched = await receipts.apply(connection, findings.receipts)
             await receipts.keep(connection, unmatched, findings.watermarks)
             await channel_evidence.note(connection, heard)

@@ -328,6 +328,11 @@ async def apply(connection: Connection, receipts: Sequence[Receipt]) -> list[Rec
     return unmatched
 
 
+async def locate(connection: Connection, receipts: Sequence[Receipt]) -> list[tuple[Receipt, int, date]]:
+    """(receipt, message id, day) of those whose message is in the log."""
+    return (await _locate(connection, receipts, await _prepare(connection)))[0]
+
+
 async def keep(connection: Connection, receipts: Sequence[Receipt], watermarks: Sequence[Watermark]) -> None:
     """Stores what `apply` matched with nothing, and every watermark, for messages settled later.
 
