@@ -10,6 +10,7 @@ import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from pombo.domain.channels import ChannelState
 from pombo.domain.classes import MessageClass
 from pombo.domain.outcomes import ErrorClass, SendError
 from pombo.sending.lane import Lane
@@ -50,6 +51,8 @@ class _Further:
 
     stops: list[Stop] = field(default_factory=list)
     stopped: list[Lane] = field(default_factory=list)
+    spared: list[Lane] = field(default_factory=list)
+    """Of those stopped: what the database did not stop after all."""
     pauses: dict[tuple[int, int], RunPause] = field(default_factory=dict)
     """By workspace and run: many messages of a run meet the same error at once."""
     suppressions: list[Suppression] = field(default_factory=list)
@@ -268,6 +271,8 @@ class OutcomeWriter:
     def _note_saved(self, batch: _Batch) -> None:
         for lane in batch.further.stopped:
             lane.stop_saved = True
+        for lane in batch.further.spared:
+            lane.stopped, lane.breaker.reason = False, None
         count = len(batch.messages)
         self.stats.unsaved -= count
         self.stats.written += count
@@ -303,6 +308,7 @@ class OutcomeWriter:
     async def _write_further(connection: Connection, further: _Further) -> None:
         if further.stops:
             await channels.stop_channels(connection, further.stops)
+            further.spared = await _spared(connection, further.stopped)
         for pause in further.pauses.values():
             paused = await consequences.pause_for(connection, pause)
             for run_id in paused:
@@ -340,3 +346,17 @@ class OutcomeWriter:
                     )
             except (DatabaseUnavailable, *TRY_AGAIN) as error:
                 log.warning("early_receipts_left_to_upkeep", messages=len(accepted), reason=str(error))
+
+
+async def _spared(connection: Connection, lanes: list[Lane]) -> list[Lane]:
+    """Those whose channels are active all the same, for the error was about a token replaced meanwhile.
+
+    Not the lane that still has that token: it sends again when it has taken up the new one.
+    """
+    keys = [(lane.channel.workspace_id, lane.channel.id) for lane in lanes]
+    active = {
+        (channel.workspace_id, channel.id): channel.token
+        for channel in await channels.get_channels(connection, keys)
+        if channel.state is ChannelState.ACTIVE
+    }
+    return [lane for lane, key in zip(lanes, keys, strict=True) if active.get(key) == lane.channel.token]

@@ -273,7 +273,8 @@ class Sender:
                 stream.unsent -= 1
                 self.judge.not_rendered(message, error)
                 continue
-            self._queue_of(message).append((stream.lane.head.with_body(body), message))
+            message.head = head = stream.lane.head
+            self._queue_of(message).append((head.with_body(body), message))
 
     def _let_go(self, refused: list[Outgoing], *, settled: bool = True) -> None:
         """No longer ours to send, or settled by evidence meanwhile; or perhaps still to be sent, when not `settled`.

@@ -403,8 +403,10 @@ class Worker:
             if (lane := self.lanes.get((channel.workspace_id, channel.id))) is None:
                 continue
             stopped = channel.state is ChannelState.STOPPED
-            if not lane.stop_saved or (channel == lane.channel and stopped == lane.stopped):
+            if channel == lane.channel and stopped == lane.stopped:
                 continue
+            if not lane.stop_saved and channel.token == lane.channel.token:
+                continue  # the row does not tell yet; with a new token the channel goes on whatever the old one met
             if channel.token != lane.channel.token:
                 head = await self._head(connection, channel)
                 lane.head, stopped = head or lane.head, stopped or head is None
