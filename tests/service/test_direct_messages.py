@@ -2,10 +2,15 @@
 
 import asyncio
 import dataclasses
+import math
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 from pombo.domain.classes import MessageClass
 from pombo.domain.content import Text
+from pombo.sending import holding
+from pombo.sending.lane import Lane
 from pombo.sending.worker import Worker
 from pombo.store import direct, leases
 from tests.seeding import add_channel
@@ -115,6 +120,69 @@ async def test_a_doubtful_message_holds_the_later_one_until_it_is_settled(settin
         worker.ring_leases()
         found = await accepted(worker, setting, 4)
     assert [m["recipient"] for m in found].count("10001") == 3
+
+
+@asynccontextmanager
+async def read_and_not_sent(setting: Setting) -> AsyncIterator[tuple[Worker, list[int]]]:
+    """A worker whose lane holds two messages to one person; it sends when the block ends."""
+    ids = [await say(setting, f"{n}", kind=MessageClass.TRANSACTIONAL) for n in range(2)]
+    async with working(setting.database, setting.box, setting.options) as worker, asyncio.timeout(20):
+        lane = await lane_of(worker)
+        lane.resume_at = math.inf
+        while not lane.waiting_ids.issuperset(ids):
+            worker.ring()
+            await asyncio.sleep(0)
+        yield worker, ids
+
+
+async def lane_of(worker: Worker) -> Lane:
+    while not worker.lanes:
+        await asyncio.sleep(0)
+    return next(iter(worker.lanes.values()))
+
+
+async def refused(worker: Worker, message_id: int) -> Lane:
+    """Lets go on; returns when the message was refused its intent."""
+    lane = await lane_of(worker)
+    lane.resume_at = 0.0
+    worker.sender.wake()
+    while message_id in lane.waiting_ids:
+        await asyncio.sleep(0)
+    return lane
+
+
+async def test_a_message_that_was_tried_since_it_was_read_still_goes_before_the_next(setting: Setting) -> None:
+    async with read_and_not_sent(setting) as (worker, ids):
+        later = "attempt = 1, due_at = now() + interval '1 hour'"
+        await setting.value(f"UPDATE outbox SET {later} WHERE id = {ids[0]}")
+        await refused(worker, ids[0])
+        await setting.value(f"UPDATE outbox SET due_at = now() WHERE id = {ids[0]}")
+        found = await accepted(worker, setting, 2)
+    assert [int(message["key"].split(".")[1]) for message in found] == ids
+
+
+async def test_what_was_settled_since_it_was_read_lets_the_next_pass(setting: Setting) -> None:
+    async with read_and_not_sent(setting) as (worker, ids):
+        await setting.value(f"DELETE FROM outbox WHERE id = {ids[0]}")
+        await refused(worker, ids[0])
+        worker.ring_leases()
+        (found,) = await accepted(worker, setting, 1)
+    assert int(found["key"].split(".")[1]) == ids[1]
+
+
+async def test_what_came_into_doubt_since_it_was_read_holds_the_next_for_the_grace(setting: Setting) -> None:
+    async with read_and_not_sent(setting) as (worker, ids):
+        doubt = "attempt = 1, due_at = 'infinity', intent_at = now()"
+        await setting.value(f"UPDATE outbox SET state = 'u', {doubt} WHERE id = {ids[0]}")
+        lane = await refused(worker, ids[0])
+        now = asyncio.get_running_loop().time()
+        async with setting.database.borrow() as connection:
+            await holding.let_pass(connection, [lane], now)
+            assert lane.away[ids[0]].until is not None
+            await holding.let_pass(connection, [lane], now + lane.grace_s + 1.0)
+        worker.sender.wake()
+        (found,) = await accepted(worker, setting, 1)
+    assert int(found["key"].split(".")[1]) == ids[1]
 
 
 async def test_a_content_written_past_the_api_fails_alone(setting: Setting) -> None:

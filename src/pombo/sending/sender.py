@@ -276,10 +276,11 @@ class Sender:
             message.head = head = stream.lane.head
             self._queue_of(message).append((head.with_body(body), message))
 
-    def _let_go(self, refused: list[Outgoing], *, settled: bool = True) -> None:
-        """No longer ours to send, or settled by evidence meanwhile; or perhaps still to be sent, when not `settled`.
+    def _let_go(self, refused: list[Outgoing]) -> None:
+        """No longer ours to send, settled by evidence meanwhile, or tried since they were read: the database knows.
 
-        Their tokens are gone: the bucket may have filled up since they were taken, and others left in their place.
+        Until it was asked (`holding.let_pass`) they hold later ones to their recipients. Their tokens are gone: the
+        bucket may have filled up since they were taken, and others left in their place.
         """
         for message in refused:
             message.stream.unsent -= 1
@@ -287,14 +288,11 @@ class Sender:
             lane.open -= 1
             lane.waiting_ids.discard(message.id)
             lane.breaker.undecided(message.id)
-            if settled:
-                lane.release(message)
-            else:
-                lane.send_away(message)
+            lane.send_away(message)
 
     def _give_up(self, batch: list[Outgoing], worker_id: int, intent_id: int) -> None:
         """The statement may have committed, or may yet: undone at once, and once more when it can no longer."""
-        self._let_go(batch, settled=False)
+        self._let_go(batch)
         for stream in {message.stream for message in batch}:
             stream.start_over()
         unsure = (worker_id, intent_id)
