@@ -2,7 +2,6 @@
 
 import asyncio
 import dataclasses
-import math
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 from pombo.domain.classes import MessageClass
 from pombo.domain.content import Text
 from pombo.sending import holding
+from pombo.sending.breaker import BreakerState
 from pombo.sending.lane import Lane
 from pombo.sending.worker import Worker
 from pombo.store import direct, leases
@@ -104,14 +104,15 @@ async def test_a_doubtful_message_holds_the_later_one_until_it_is_settled(settin
     await setting.fault(kind="lost_answer", recipient="10001", max_count=1)
     await say(setting, "1")
     await say(setting, "2")
-    run = await setting.run(2)  # a campaign's messages to the same person do not wait
     async with working(setting.database, setting.box, setting.options) as worker:
-        await until(worker, setting.database, run, lambda f: f.get("accepted") == 2)
         async with asyncio.timeout(20):
             worker.saved.clear()
             while await setting.value("SELECT count(*) FROM doubts") == 0:
                 await worker.saved.wait()
                 worker.saved.clear()
+        run = await setting.run(2)  # a campaign's messages to the same person do not wait
+        worker.ring()
+        await until(worker, setting.database, run, lambda f: f.get("accepted") == 2)
         lane = next(iter(worker.lanes.values()))
         assert sum(queue.parked_count for queue in lane.queues) >= 1
         # Its echo: the settlement takes it out of the outbox.
@@ -128,7 +129,8 @@ async def read_and_not_sent(setting: Setting) -> AsyncIterator[tuple[Worker, lis
     ids = [await say(setting, f"{n}", kind=MessageClass.TRANSACTIONAL) for n in range(2)]
     async with working(setting.database, setting.box, setting.options) as worker, asyncio.timeout(20):
         lane = await lane_of(worker)
-        lane.resume_at = math.inf
+        # As while a probe is under way.
+        lane.breaker.state, lane.breaker.probe = BreakerState.HALF_OPEN, 0
         while not lane.waiting_ids.issuperset(ids):
             worker.ring()
             await asyncio.sleep(0)
@@ -144,7 +146,7 @@ async def lane_of(worker: Worker) -> Lane:
 async def refused(worker: Worker, message_id: int) -> Lane:
     """Lets go on; returns when the message was refused its intent."""
     lane = await lane_of(worker)
-    lane.resume_at = 0.0
+    lane.breaker.reset()
     worker.sender.wake()
     while message_id in lane.waiting_ids:
         await asyncio.sleep(0)
