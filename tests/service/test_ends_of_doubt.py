@@ -6,13 +6,16 @@ from collections.abc import AsyncIterator, Callable
 import asyncpg
 import pytest
 
+from pombo.domain.classes import MessageClass
+from pombo.domain.content import Content, Template, Text
 from pombo.domain.ids import AppId
 from pombo.ingest.ingester import Ingester
+from pombo.sending.resolver import Resolver
 from pombo.sending.worker import Worker
-from pombo.store import leases, webhooks
+from pombo.store import direct, leases, webhooks
 from pombo.store.webhooks import SignedWebhook
 from pombo.store.worker_lock import LIVING
-from tests.seeding import SeededRun, add_run
+from tests.seeding import SeededRun, add_channel, add_run
 from tests.service.test_worker import Setting, figures_of, options, sandbox, setting, working, workspace
 from tests.webhook_receiver import Delivery, WebhookReceiver, running_receiver
 
@@ -65,7 +68,10 @@ class Meta:
 def _recipient(delivery: Delivery) -> str | None:
     if delivery.method != "POST":
         return None
-    event = delivery.json["entry"][0]["messaging"][0]
+    entry = delivery.json["entry"][0]
+    if "changes" in entry:
+        return str(entry["changes"][0]["value"]["statuses"][0]["recipient_id"])
+    event = entry["messaging"][0]
     return str(event["recipient"]["id"]) if "message" in event else None
 
 
@@ -156,6 +162,50 @@ async def test_an_echo_later_than_the_grace_is_reported_as_sent_twice(setting: S
     to_the_first = [m["provider_id"] for m in await setting.sandbox.messages() if m["recipient"] == "10000"]
     first, second = await setting.value("SELECT ARRAY[provider_id, first_provider_id] FROM sent_twice")
     assert to_the_first == [first, second]
+
+
+OTP, TEXT = Template("otp", "en"), Text("Hello")
+
+
+@pytest.mark.parametrize(("doubtful", "other"), [(OTP, TEXT), (TEXT, OTP), (OTP, Template("welcome", "en"))])
+async def test_direct_messages_in_doubt_are_sent_again_upon_evidence_of_their_own_kind_alone(
+    setting: Setting, meta: Meta, doubtful: Content, other: Content
+) -> None:
+    phone = await setting.sandbox.add_phone(setting.page.app, messages_per_second=None)
+    channel = await add_channel(setting.database, setting.box, setting.workspace, phone)
+    for name in ("otp", "welcome"):
+        await setting.sandbox.add_template(phone, name, language="en")
+    await shorten_grace(setting)
+    await setting.fault(**LOST_BEFORE, recipient="14155550000", max_count=1)
+
+    async def say(content: Content, number: str) -> None:
+        async with setting.database.transaction() as connection:
+            await direct.enqueue(
+                connection,
+                workspace_id=setting.workspace,
+                channel_id=channel,
+                message_class=MessageClass.TRANSACTIONAL,
+                recipient=f"+{number}",
+                content=content,
+            )
+
+    async def heard_of(content: Content, number: str) -> None:
+        await say(content, number)
+        await meta.arrived(number)
+        await until_true(setting, f"SELECT count(*) = 1 FROM deliveries WHERE recipient = '+{number}'")
+        await meta.let_through()
+
+    async with working(setting.database, setting.box, setting.options) as worker:
+        await say(doubtful, "14155550000")
+        await until_true(setting, "SELECT count(held) = 1 FROM doubts")
+        await heard_of(other, "14155550001")
+        async with setting.database.borrow() as connection:
+            await Resolver(attempts=3).run_once(connection, worker.worker_id)
+        assert await setting.value("SELECT held FROM doubts") == "no_evidence"
+
+        await heard_of(doubtful, "14155550002")
+        await until_true(setting, "SELECT count(*) = 1 FROM deliveries WHERE recipient = '+14155550000'")
+    assert await setting.value("SELECT attempt FROM deliveries WHERE recipient = '+14155550000'") == 2
 
 
 # --- deadlines and locks ----------------------------------------------------------------------------------------------

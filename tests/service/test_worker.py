@@ -200,9 +200,10 @@ async def test_a_message_gets_so_many_attempts_and_then_fails(setting: Setting) 
         for attempt in range(1, PAIR_ATTEMPTS):
             waiting = f"SELECT count(*) FROM outbox WHERE state = 'r' AND attempt = {attempt} AND due_at > now()"
             async with asyncio.timeout(20):
+                worker.saved.clear()
                 while not await setting.value(waiting):
-                    worker.saved.clear()
                     await worker.saved.wait()
+                    worker.saved.clear()
             await setting.value("UPDATE outbox SET due_at = now()")
             worker.ring()
         found = await until(worker, setting.database, run, lambda f: "failed" in f)
@@ -217,9 +218,10 @@ async def test_a_dead_token_stops_the_channel_and_a_new_one_sends_what_waited(se
     await add_channel(setting.database, setting.box, setting.workspace, dead)
     async with working(setting.database, setting.box, setting.options) as worker:
         async with asyncio.timeout(20):
+            worker.saved.clear()
             while await setting.value("SELECT state FROM channels") != "stopped":
-                worker.saved.clear()
                 await worker.saved.wait()
+                worker.saved.clear()
         assert "token" in (await setting.value("SELECT stop_reason FROM channels")).lower()
         assert await setting.value("SELECT count(*) FROM outbox") == 30
 
@@ -243,9 +245,10 @@ async def test_an_unreachable_server_costs_no_attempts(setting: Setting, unused_
     nowhere = replace(setting.options, graph_api_url=f"http://127.0.0.1:{unused_port}", breaker_threshold=2)
     async with working(setting.database, setting.box, nowhere) as worker:
         async with asyncio.timeout(20):
+            worker.saved.clear()
             while not any(lane.breaker.opened_at for lane in worker.lanes.values()):
-                worker.saved.clear()
                 await worker.saved.wait()
+                worker.saved.clear()
     assert await setting.value("SELECT count(*) FROM outbox WHERE state = 'r' AND attempt = uncounted") == 5
 
     # Its next owner finds the breaker open, and goes on when somebody resets it.
@@ -296,6 +299,25 @@ async def test_no_window_shows_more_than_the_rate_and_one_burst(setting: Setting
         peak = await setting.sandbox.peak(setting.page, window_ms)
         # One more burst, for what the machine's own hiccups bring together between our write and Meta's clock.
         assert peak["accepted"] <= 100 * window_ms / 1000 + 2 * 10 + 1
+
+
+async def test_what_was_held_up_on_its_way_is_counted_again_and_never_lost(
+    setting: Setting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pombo.sending.sender.LATE_S", -1.0)  # as if every connection had taken long to be made
+    await add_channel(setting.database, setting.box, setting.workspace, setting.page, rate=40.0)
+    run = await setting.run(60)
+    async with working(setting.database, setting.box, setting.options) as worker:
+        async with asyncio.timeout(20):
+            worker.saved.clear()
+            while not await setting.value("SELECT count(*) FROM outbox WHERE uncounted > 0"):
+                await worker.saved.wait()
+                worker.saved.clear()
+        monkeypatch.undo()
+        await until(worker, setting.database, run, lambda f: f.get("accepted") == 60)
+    ledger = await setting.sandbox.ledger()
+    assert (ledger["accepted"], ledger["duplicates"]) == (60, 0)
+    assert await setting.value("SELECT count(*) FROM doubts") == 0
 
 
 async def test_a_change_of_owner_in_the_middle_shows_no_more_than_the_rate_either(setting: Setting) -> None:

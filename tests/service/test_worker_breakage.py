@@ -224,9 +224,10 @@ async def test_a_channel_started_right_after_it_stopped_sends_again(setting: Set
     await setting.fault(kind="error", code=190, http_status=400, recipient="10003", max_count=1)
     async with working(setting.database, setting.box, setting.options) as worker:
         async with asyncio.timeout(10):
+            worker.saved.clear()
             while await setting.value("SELECT state FROM channels") != "stopped":
-                worker.saved.clear()
                 await worker.saved.wait()
+                worker.saved.clear()
         await add_channel(setting.database, setting.box, setting.workspace, setting.page)
         found = await until(worker, setting.database, run, lambda f: f.get("accepted") == 20)
     assert found == {"total": 20, "accepted": 20}

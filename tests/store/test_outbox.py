@@ -1,6 +1,7 @@
 import pytest
 
-from pombo.store import leases, outbox
+from pombo.domain.classes import MessageClass
+from pombo.store import leases, order, outbox
 from pombo.store.database import Database
 from pombo.store.leases import Lease
 from pombo.store.outbox import BEGINNING, Reading, Undecided
@@ -131,6 +132,19 @@ async def test_an_intent_whose_answer_was_lost_is_undone_if_it_has_committed(
         assert await connection.fetchval("SELECT array_agg(id) FROM intents") == [2]
         reading = Reading(*tenant, run.run_id, *BEGINNING, 10)
         assert [row["id"] for row in await outbox.read_ahead(connection, [reading])] == run.message_ids[:1]
+
+
+async def test_a_new_owner_is_told_of_a_message_whose_intent_was_undone(database: Database, tenant: Tenant) -> None:
+    """It is due after its successors now, and goes before them all the same."""
+    run = await add_run(database, tenant.workspace_id, [(tenant.channel_id, "1"), (tenant.channel_id, "1")])
+    async with database.borrow() as connection:
+        former = await leases.register(connection, "test", 1, 60.0)
+        (lease,) = await leases.acquire(connection, former)
+        await outbox.store_intents(connection, former, 1, sent_under(lease, run.message_ids[:1]), [lease])
+        await outbox.revoke_intent(connection, former, 1)
+        (held,) = await order.attempted(connection, former + 1, [tenant])
+    assert (held.message_id, held.message_class, held.recipient) == (run.message_ids[0], MessageClass.BULK, "1")
+    assert not held.doubtful
 
 
 @pytest.mark.parametrize("committed", [True, False])

@@ -14,6 +14,8 @@ the first. Any number of workers may run this; each takes what the others do not
 Invariants
 - Everything applied is a maximum of states or a minimum of times, counted by the rows that moved, so applying a
   webhook twice, late, or in another order changes nothing. That is what makes several commits as good as one.
+- An error of a status that concerns more than its message (`status_errors`) is heeded in the commit that moves the
+  message, hence once. A status without our key that overtakes our own outcome is moved by others, and not heeded.
 - A body signed with an app's secret reaches only that app's channels in that app's workspace.
 - A receipt that matches no message is kept (`pending_receipts`, `watermarks`), committed, and only then looked for
   again. `pombo.store.receipts` explains the race this ends.

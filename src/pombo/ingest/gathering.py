@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, assert_never
 
+from pombo.domain.channels import ChannelKind
 from pombo.domain.events import (
     ChannelNotice,
     Echo,
@@ -17,8 +18,9 @@ from pombo.domain.events import (
     Watermark,
     WebhookEvent,
 )
-from pombo.domain.outcomes import DeliveryState
+from pombo.domain.outcomes import DeliveryState, SendError
 from pombo.domain.sendkey import SendKey
+from pombo.meta.errors import send_error
 from pombo.store.receipts import Receipt
 from pombo.store.receipts import Watermark as MarkedRecipient
 from pombo.store.settlement import Evidence
@@ -29,6 +31,16 @@ ReadWebhook = tuple[QueuedWebhook, list[WebhookEvent]]
 
 PersonEvent = ThreadMessage | MessageChange | SamePerson | Preference | PersonSignal
 """What concerns one person, and a conversation with them."""
+
+
+class Failure(NamedTuple):
+    """A status that says why Meta did not deliver."""
+
+    kind: ChannelKind
+    receipt: Receipt
+    recipient: str | None
+    """As Meta writes it."""
+    error: SendError
 
 
 class Place(NamedTuple):
@@ -47,6 +59,8 @@ class Findings:
     watermarks: list[MarkedRecipient] = field(default_factory=list)
     people: list[tuple[Place, PersonEvent]] = field(default_factory=list)
     notices: list[tuple[Place, ChannelNotice]] = field(default_factory=list)
+    failures: list[Failure] = field(default_factory=list)
+    """Of some of the receipts."""
 
 
 def name_channel(webhook: QueuedWebhook, event: WebhookEvent) -> ChannelName:
@@ -111,7 +125,10 @@ def _sort(findings: Findings, place: Place, event: WebhookEvent) -> None:
                 _witness(findings, place, event.key, event)
             # That Meta accepted it is known from the answer, or from the key above.
             if event.state.rank > DeliveryState.ACCEPTED.rank:
-                findings.receipts.append(_receipt(place, event))
+                findings.receipts.append(receipt := _receipt(place, event))
+                if event.error_code is not None:
+                    error = send_error(event.kind, event.error_code, None, event.error_title or "")
+                    findings.failures.append(Failure(event.kind, receipt, event.recipient, error))
         case Echo():
             _witness(findings, place, event.key, event)
         case Watermark():

@@ -9,6 +9,7 @@ from pombo.ingest.answering import answer
 from pombo.ingest.conversing import Shown, converse
 from pombo.ingest.gathering import Findings, ReadWebhook, account_names, channel_names, gather, waves
 from pombo.ingest.notices import heed
+from pombo.ingest.status_errors import heed as heed_failures
 from pombo.meta.webhooks import WebhookFormatError, parse_webhook
 from pombo.store import app_receipts, campaign_replies, channel_evidence, receipts, settlement, webhooks
 from pombo.store.database import TRY_AGAIN, Connection, Database
@@ -121,6 +122,7 @@ class Ingester:
             for wave in waves(evidence):
                 await settlement.settle_evidence(connection, wave)
             heard += (await receipts.sift(connection, evidence))[1]
+            await heed_failures(connection, findings.failures)
             unmatched, moved = await receipts.apply(connection, findings.receipts)
             await receipts.keep(connection, unmatched, findings.watermarks)
             await channel_evidence.note(connection, heard)

@@ -13,7 +13,7 @@ from pombo.sending.pairs import PairLimit
 
 
 class ClassQueue:
-    __slots__ = ("buffered", "front", "message_class", "parked", "parked_count", "turns")
+    __slots__ = ("buffered", "delayed_count", "front", "message_class", "parked", "parked_count", "turns")
 
     def __init__(self, message_class: MessageClass) -> None:
         self.message_class = message_class
@@ -25,6 +25,8 @@ class ClassQueue:
         """Recipient → the id of the message that later ones must wait for."""
         self.parked: dict[str, deque[Outgoing]] = {}
         self.parked_count = 0
+        self.delayed_count = 0
+        """Messages that were handed out as delayed and have not been put back; their lane keeps them."""
 
     def enqueue(self, stream: Stream, messages: Iterable[Outgoing]) -> None:
         before = len(stream.queue)
@@ -59,6 +61,7 @@ class ClassQueue:
                         self._park(message)
                     elif pairs is not None and (wait := pairs.take(message.recipient, now)):
                         delayed.append((now + wait, message))
+                        self.delayed_count += 1
                     else:
                         taken.append(message)
                 if left := len(taken) - before:

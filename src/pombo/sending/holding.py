@@ -35,6 +35,9 @@ async def let_pass(connection: Connection, lanes: Iterable[Lane], now: float) ->
             continue
         if state in (None, "p") or (state == "u" and away.until is not None and away.until <= now):
             lane.let_pass([id])
+        elif state == "u" and away.until is None:
+            # Put in doubt by others, or when it had been read once more.
+            lane.away[id] = replace(away, until=now + lane.grace_s)
         elif state == "r" and away.until is not None:
             # It is to be sent again after all.
             lane.away[id] = replace(away, until=None)

@@ -100,6 +100,11 @@ class Judge:
         if reaction is Reaction.DOUBT:
             self._doubt(message, error)
             return
+        if reaction is Reaction.STOP and message.head is not stream.lane.head:
+            # It left with a token that was replaced since; what the new one is good for, the next attempt tells.
+            stream.lane.breaker.undecided(message.id)
+            self._put_back(message, error, 0.0)
+            return
         if reaction is Reaction.STOP:
             # Before the breaker hears of a success: it would let the next message go.
             self.consequences.stop(stream.lane, error)

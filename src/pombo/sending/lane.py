@@ -153,7 +153,7 @@ class Lane:
         if self.draining or self.stopped or now < self.resume_at:
             return []
         if self._delayed:
-            self._put_back_delayed(now)
+            self.put_back_delayed(now)
         allowed = self.breaker.allows(min(wanted, self.buffered), now)
         if not allowed:
             return []
@@ -186,10 +186,13 @@ class Lane:
         reserve = _reserve(self.queues[message.stream.message_class])
         return 0.0 if self.gate.take(1, now, reserve) else self.gate.wait(now, reserve)
 
-    def _put_back_delayed(self, now: float) -> None:
+    def put_back_delayed(self, now: float) -> None:
+        """Those that a limit of single recipients delayed until now."""
         while self._delayed and self._delayed[0][0] <= now:
             message = heapq.heappop(self._delayed)[2]
-            self.queues[message.stream.message_class].put_back(message)
+            queue = self.queues[message.stream.message_class]
+            queue.delayed_count -= 1
+            queue.put_back(message)
 
     def wait(self, now: float, last: MessageClass = MessageClass.BULK) -> float | None:
         """Seconds until something of the classes up to `last` may leave; None when an event must come first."""
@@ -204,6 +207,10 @@ class Lane:
             return self.resume_at - now
         breaker_wait = self.breaker.wait(now)
         return None if breaker_wait is None else max(breaker_wait, min(waits))
+
+    def blocked(self, now: float) -> float:
+        """Seconds for which nothing at all may leave, whatever waits; 0.0 while only an outcome can tell."""
+        return max(0.0, self.resume_at - now, self.breaker.wait(now) or 0.0)
 
     # --- order ----------------------------------------------------------------------------------------------------
 
@@ -255,6 +262,7 @@ class Lane:
             mine = [entry[2] for entry in self._delayed if entry[2].stream is stream]
             self._delayed = [entry for entry in self._delayed if entry[2].stream is not stream]
             heapq.heapify(self._delayed)
+            queue.delayed_count -= len(mine)
             for message in mine:
                 queue.release(message.recipient, message.id)
             dropped += mine

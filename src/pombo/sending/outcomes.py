@@ -6,9 +6,11 @@ statements changes only what is still as the outcome found it.
 """
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from pombo.domain.channels import ChannelState
 from pombo.domain.classes import MessageClass
 from pombo.domain.outcomes import ErrorClass, SendError
 from pombo.sending.lane import Lane
@@ -49,6 +51,8 @@ class _Further:
 
     stops: list[Stop] = field(default_factory=list)
     stopped: list[Lane] = field(default_factory=list)
+    spared: list[Lane] = field(default_factory=list)
+    """Of those stopped: what the database did not stop after all."""
     pauses: dict[tuple[int, int], RunPause] = field(default_factory=dict)
     """By workspace and run: many messages of a run meet the same error at once."""
     suppressions: list[Suppression] = field(default_factory=list)
@@ -92,7 +96,11 @@ class OutcomeWriter:
         self._saved = saved
         self._waiting = _Batch()
         self._finished: list[int] = []
-        self._looking: set[asyncio.Task[None]] = set()
+        self._accepted: list[Settled] = []
+        """Saved; receipts that came before are still to be looked for."""
+        self._accepted_rung = asyncio.Event()
+        self._written = asyncio.Event()
+        """After `close`: all is."""
         self._rung = asyncio.Event()
         self._full = asyncio.Event()
         self._closing = False
@@ -199,17 +207,23 @@ class OutcomeWriter:
     async def run(self) -> None:
         """Until `close`, and then until all is written."""
         async with asyncio.TaskGroup() as tasks:
-            for _ in range(WRITERS):
-                tasks.create_task(self._write_batches())
-        await asyncio.gather(*self._looking)
-        if self._finished:
-            await self._write_until_saved(_Batch(finished=self._finished))
+            tasks.create_task(self._look_for_receipts())
+            await asyncio.gather(*(tasks.create_task(self._write_batches()) for _ in range(WRITERS)))
+            if self._finished:
+                await self._write_until_saved(_Batch(finished=self._finished))
+            self._written.set()
+            self._accepted_rung.set()
 
     async def _write_batches(self) -> None:
+        while (batch := await self._next_batch()) is not None:
+            await self._write_until_saved(batch)
+
+    async def _next_batch(self) -> _Batch | None:
+        """None when all is written after `close`."""
         while True:
             if not self._waiting.any:
                 if self._closing:
-                    return
+                    return None
                 self._rung.clear()
                 await self._rung.wait()
                 continue
@@ -219,11 +233,14 @@ class OutcomeWriter:
                         await self._full.wait()
                 except TimeoutError:
                     pass
-            batch, self._waiting = self._waiting, _Batch()
             self._full.clear()
-            if batch.any:  # not taken by the other writer meanwhile
-                batch.finished, self._finished = self._finished, []
-                await self._write_until_saved(batch)
+            if self._waiting.any:  # not taken by the other writer meanwhile
+                return self._take()
+
+    def _take(self) -> _Batch:
+        batch, self._waiting = self._waiting, _Batch()
+        batch.finished, self._finished = self._finished, []
+        return batch
 
     def close(self) -> None:
         self._closing = True
@@ -231,10 +248,17 @@ class OutcomeWriter:
         self._full.set()
 
     async def _write_until_saved(self, batch: _Batch) -> None:
+        """And those that wait by then: one after the other on one connection, which costs a round trip to give back."""
         while True:
             try:
-                await self._write(batch)
-                break
+                async with self._database.borrow() as connection:
+                    while True:
+                        await self._write(connection, batch)
+                        self._note_saved(batch)
+                        if len(self._waiting.messages) < self._batch_size:
+                            return
+                        self._full.clear()
+                        batch = self._take()
             except DatabaseUnavailable as error:
                 log.warning("outcomes_waiting", unsaved=self.stats.unsaved, reason=str(error))
             except Exception:
@@ -243,8 +267,12 @@ class OutcomeWriter:
                 log.exception("outcomes_refused", unsaved=self.stats.unsaved)
             self.stats.failures += 1
             await asyncio.sleep(_RETRY_S)
+
+    def _note_saved(self, batch: _Batch) -> None:
         for lane in batch.further.stopped:
             lane.stop_saved = True
+        for lane in batch.further.spared:
+            lane.stopped, lane.breaker.reason = False, None
         count = len(batch.messages)
         self.stats.unsaved -= count
         self.stats.written += count
@@ -259,30 +287,28 @@ class OutcomeWriter:
             if not intent.open:
                 self._finished.append(intent.id)
                 intent.identity.open -= 1
-        if accepted := [outcome for outcome in batch.settled if outcome.state == ACCEPTED]:
-            task = asyncio.create_task(self._look_for_receipts(accepted))
-            self._looking.add(task)
-            task.add_done_callback(self._looking.discard)
+        self._accepted += [outcome for outcome in batch.settled if outcome.state == ACCEPTED]
+        self._accepted_rung.set()
         self._saved()
 
-    async def _write(self, batch: _Batch) -> None:
-        async with self._database.borrow() as connection:
-            if batch.settled or batch.finished:
-                await settlement.settle(connection, batch.settled, self.worker_id, batch.finished)
-            for worker_id, intent_id in batch.revoked:
-                await outbox.revoke_intent(connection, worker_id, intent_id)
-            if batch.further.any:
-                # Before messages are put back: what is paused must not be read again.
-                await self._write_further(connection, batch.further)
-            if batch.retries:
-                await outbox.put_back(connection, batch.retries)
-            if batch.doubts:
-                await outbox.doubt(connection, batch.doubts)
+    async def _write(self, connection: Connection, batch: _Batch) -> None:
+        if batch.settled or batch.finished:
+            await settlement.settle(connection, batch.settled, self.worker_id, batch.finished)
+        for worker_id, intent_id in batch.revoked:
+            await outbox.revoke_intent(connection, worker_id, intent_id)
+        if batch.further.any:
+            # Before messages are put back: what is paused must not be read again.
+            await self._write_further(connection, batch.further)
+        if batch.retries:
+            await outbox.put_back(connection, batch.retries)
+        if batch.doubts:
+            await outbox.doubt(connection, batch.doubts)
 
     @staticmethod
     async def _write_further(connection: Connection, further: _Further) -> None:
         if further.stops:
             await channels.stop_channels(connection, further.stops)
+            further.spared = await _spared(connection, further.stopped)
         for pause in further.pauses.values():
             paused = await consequences.pause_for(connection, pause)
             for run_id in paused:
@@ -295,19 +321,42 @@ class OutcomeWriter:
         if noted := further.throttles + [cooldown for cooldown in further.breakers.values() if cooldown is not None]:
             await cooldowns.note(connection, noted)
 
-    async def _look_for_receipts(self, accepted: list[Settled]) -> None:
-        """Receipts that came before these outcomes; beside the next batch, which need not wait for it.
+    async def _look_for_receipts(self) -> None:
+        """Receipts that came before the outcomes just saved; beside the next batches, which need not wait for it.
 
         What fails here is made good by upkeep, which looks at all kept receipts every minute.
         """
-        try:
-            async with self._database.borrow() as connection:
-                await receipts.apply_pending(
-                    connection,
-                    [s.workspace_id for s in accepted],
-                    [s.channel_id for s in accepted],
-                    [s.message_id for s in accepted],
-                    [s.provider_id or "" for s in accepted],
-                )
-        except (DatabaseUnavailable, *TRY_AGAIN) as error:
-            log.warning("early_receipts_left_to_upkeep", messages=len(accepted), reason=str(error))
+        while self._accepted or not self._written.is_set():
+            await self._accepted_rung.wait()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._linger_s):
+                    await self._written.wait()
+            self._accepted_rung.clear()
+            accepted, self._accepted = self._accepted, []
+            if not accepted:
+                continue
+            try:
+                async with self._database.borrow() as connection:
+                    await receipts.apply_pending(
+                        connection,
+                        [s.workspace_id for s in accepted],
+                        [s.channel_id for s in accepted],
+                        [s.message_id for s in accepted],
+                        [s.provider_id or "" for s in accepted],
+                    )
+            except (DatabaseUnavailable, *TRY_AGAIN) as error:
+                log.warning("early_receipts_left_to_upkeep", messages=len(accepted), reason=str(error))
+
+
+async def _spared(connection: Connection, lanes: list[Lane]) -> list[Lane]:
+    """Those whose channels are active all the same, for the error was about a token replaced meanwhile.
+
+    Not the lane that still has that token: it sends again when it has taken up the new one.
+    """
+    keys = [(lane.channel.workspace_id, lane.channel.id) for lane in lanes]
+    active = {
+        (channel.workspace_id, channel.id): channel.token
+        for channel in await channels.get_channels(connection, keys)
+        if channel.state is ChannelState.ACTIVE
+    }
+    return [lane for lane, key in zip(lanes, keys, strict=True) if active.get(key) == lane.channel.token]

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from pombo.domain.classes import MessageClass
 from pombo.meta.payloads import CompiledPayload
+from pombo.meta.transport import RequestHead
 from pombo.sending.identity import Identity
 from pombo.sending.pacer import TokenBucket
 from pombo.store.outbox import BEGINNING
@@ -17,7 +18,9 @@ if TYPE_CHECKING:
 class Outgoing:
     """A message in the lane's hands."""
 
-    __slots__ = ("attempt", "content", "id", "intent", "recipient", "stream", "uncounted", "variables")
+    __slots__ = (
+        "attempt", "content", "head", "id", "intent", "passed_at", "recipient", "stream", "uncounted", "variables",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -40,6 +43,10 @@ class Outgoing:
         self.content = content
         """JSON text of a direct message's own content; None: the run's."""
         self.intent: Intent | None = None
+        self.passed_at = 0.0
+        """When its channel's rate let it leave (loop time)."""
+        self.head: RequestHead | None = None
+        """Under which it was armed; the lane has another one once the channel has a new token."""
 
 
 class Intent:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pombo.domain.classes import MessageClass
+from pombo.sending.breaker import BreakerState
 from pombo.sending.class_queue import ClassQueue
 from pombo.sending.lane import MOST_INTENTS, Lane
 from pombo.sending.outgoing import Outgoing, Stream
@@ -35,6 +36,9 @@ REPLIES_AHEAD = 50
 MOST_PARKED = 2_000
 # Of all lanes together, some 50 MB: a worker's memory does not grow with what is due.
 MOST_HELD = 100_000
+# A lane that may send nothing for longer (throttled, breaker open) is not read for, and gives up what it holds when
+# that is needed for others.
+SOON_S = 5.0
 
 
 @dataclass(slots=True)
@@ -58,17 +62,24 @@ class Reader:
         """How many messages to read: nothing until half of the queue is used up."""
         reply = queue.message_class is MessageClass.REPLY
         target = REPLIES_AHEAD if reply else lane.read_ahead
+        if lane.breaker.state is not BreakerState.CLOSED:
+            # One of them is the probe, and nobody knows when the others follow.
+            target = LEAST_ROWS
         if queue.buffered * 2 > target or queue.parked_count >= MOST_PARKED:
             return 0
         return target - queue.buffered
 
-    def _wanting(self, lanes: Iterable[Lane]) -> list[tuple[int, list[Stream]]]:
+    def _wanting(self, lanes: Iterable[Lane], now: float) -> list[tuple[int, list[Stream]]]:
         """Room and streams of every class of every lane that runs low."""
         wanting = []
         held = 0
+        idle: list[Lane] = []
         for lane in lanes:
             held += len(lane.waiting_ids)
             if not lane.streams or lane.draining or lane.stopped:
+                continue
+            if lane.blocked(now) > SOON_S:
+                idle.append(lane)
                 continue
             for message_class in self._classes:
                 queue = lane.queues[message_class]
@@ -77,13 +88,21 @@ class Reader:
                     hungry := [s for s in lane.streams.values() if s.more and s.message_class is queue.message_class]
                 ):
                     wanting.append((room, hungry))
+        for lane in idle:
+            if held < MOST_HELD:
+                break
+            before = len(lane.waiting_ids)
+            if before > lane.open:
+                # As if it had been stopped: its streams are opened again within a second, and read when it may send.
+                lane.drop_queues()
+                held -= before - len(lane.waiting_ids)
         if held < MOST_HELD:
             return wanting
         return [(room, hungry) for room, hungry in wanting if hungry[0].message_class is MessageClass.REPLY]
 
     async def fill(self, connection: Connection, lanes: Iterable[Lane], now: float) -> int:
         """Reads for the lanes that run low; returns how many messages were found. Raises DatabaseUnavailable."""
-        wanting = self._wanting(lanes)
+        wanting = self._wanting(lanes, now)
         self.found_more = False
         if not wanting:
             return 0
@@ -140,7 +159,7 @@ def _reading(stream: Stream, limit: int, now: float) -> Reading:
     lane = stream.lane
     if now - stream.pass_began >= PASS_S[stream.message_class]:
         stream.begin_pass(now, SETTLED_S)
-        # What is in the lane's hands comes first, parked messages and those being collected just now included.
+        # What is in the lane's hands comes first: also what is parked, delayed, or being collected just now.
         queue = lane.queues[stream.message_class]
-        limit += len(stream.queue) + queue.parked_count + min(lane.open, MOST_INTENTS)
+        limit += len(stream.queue) + queue.parked_count + queue.delayed_count + min(lane.open, MOST_INTENTS)
     return Reading(lane.channel.workspace_id, lane.channel.id, stream.run_id, *stream.cursor, limit)

@@ -32,6 +32,8 @@ GATHER_S = 0.002
 # Messages whose intent is stored wait armed for a socket, this part of all sockets at most: enough for the answers that
 # come in during the next statement, few enough to leave within milliseconds.
 ARMED_SHARE = 0.25
+# Longer on the way from the rate's gate to the first byte, a message is counted again there.
+LATE_S = 0.05
 # After this time a statement whose connection broke has committed or never will (the server's time-out for it is less).
 UNSURE_S = 10.0
 
@@ -92,7 +94,7 @@ class Sender:
             self._wake.set()
 
     def wake_replies(self) -> None:
-        """Replies may be due."""
+        """Replies may be due, or one may leave that had to wait."""
         self._reply_wake.set()
 
     @property
@@ -122,15 +124,18 @@ class Sender:
         each turn of the busy event loop that a reply must wait for takes milliseconds.
         """
         await outbox.bound(connection)
-        while not self._closing:
+        while True:
             self._reply_wake.clear()
             more = await read(connection)
+            if self._closing:  # perhaps meanwhile: whoever waits for what is in flight waits for no more of it
+                break
             if batch := self._collect_replies():
                 await self._store_and_arm(connection, batch)
             elif not more:
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(self._time_until_something_may_leave(MessageClass.REPLY)):
                         await self._reply_wake.wait()
+        self._idle.set()
         await self.drained()
 
     def close(self) -> None:
@@ -201,6 +206,7 @@ class Sender:
         for lane in self._lanes.values():
             if len(batch) >= capacity:
                 break
+            lane.put_back_delayed(now)
             if lane.queues[MessageClass.REPLY].buffered:
                 batch += lane.take(capacity - len(batch), now, MessageClass.REPLY)
         self._count(batch)
@@ -267,12 +273,14 @@ class Sender:
                 stream.unsent -= 1
                 self.judge.not_rendered(message, error)
                 continue
-            self._queue_of(message).append((stream.lane.head.with_body(body), message))
+            message.head = head = stream.lane.head
+            self._queue_of(message).append((head.with_body(body), message))
 
-    def _let_go(self, refused: list[Outgoing], *, settled: bool = True) -> None:
-        """No longer ours to send, or settled by evidence meanwhile; or perhaps still to be sent, when not `settled`.
+    def _let_go(self, refused: list[Outgoing]) -> None:
+        """No longer ours to send, settled by evidence meanwhile, or tried since they were read: the database knows.
 
-        Their tokens are gone: the bucket may have filled up since they were taken, and others left in their place.
+        Until it was asked (`holding.let_pass`) they hold later ones to their recipients. Their tokens are gone: the
+        bucket may have filled up since they were taken, and others left in their place.
         """
         for message in refused:
             message.stream.unsent -= 1
@@ -280,14 +288,11 @@ class Sender:
             lane.open -= 1
             lane.waiting_ids.discard(message.id)
             lane.breaker.undecided(message.id)
-            if settled:
-                lane.release(message)
-            else:
-                lane.send_away(message)
+            lane.send_away(message)
 
     def _give_up(self, batch: list[Outgoing], worker_id: int, intent_id: int) -> None:
         """The statement may have committed, or may yet: undone at once, and once more when it can no longer."""
-        self._let_go(batch, settled=False)
+        self._let_go(batch)
         for stream in {message.stream for message in batch}:
             stream.start_over()
         unsure = (worker_id, intent_id)
@@ -330,6 +335,7 @@ class Sender:
             while armed:
                 request, message = armed[0]
                 lane = message.stream.lane
+                message.passed_at = now
                 if wait := lane.pass_gate(message, now):
                     armed.popleft()
                     self._hold_back(request, message, wait)
@@ -358,9 +364,15 @@ class Sender:
         return self._armed_replies if message.stream.message_class is MessageClass.REPLY else self._armed
 
     def _may_write(self, message: Outgoing) -> bool:
-        """Not when the lease has run out: others may have taken the message for doubtful, and decide about it."""
+        """Not when the lease has run out: others may have taken the message for doubtful, and decide about it.
+
+        Nor when many at once had to wait for their connections to be made, and leaving together would exceed the rate.
+        """
         assert message.intent is not None
         if clock() >= message.intent.identity.may_write_until:
+            return False
+        now = self._clock()
+        if now - message.passed_at > LATE_S and message.stream.lane.pass_gate(message, now):
             return False
         if self.before_write is not None:
             self.before_write()
@@ -376,9 +388,12 @@ class Sender:
             self._feed()
         if isinstance(result, NeverWritten) and result.reason is Reason.WITHDRAWN:
             message.stream.lane.breaker.undecided(message.id)
-            self._give_back(message, "Not sent: the worker's lease had run out.")
+            self._give_back(message, "Not sent: held up until the worker's lease or the channel's rate had run out.")
         else:
             self.judge.answered(result, message)
+        if message.stream.message_class is MessageClass.REPLY:
+            # Another to the same person may have waited for this one.
+            self._reply_wake.set()
         if not self._wake.is_set() and len(self._armed) * 2 <= self._most_armed:
             self._wake.set()
         if self._closing and self.quiet:

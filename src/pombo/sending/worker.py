@@ -150,7 +150,7 @@ class Worker:
         if self._global_rate is not None:
             self.sender.pacer = self._global_rate.pacer
         self.read_stats = ReaderStats()
-        self._reader = Reader(self.read_stats, MessageClass.REPLY, MessageClass.BULK)
+        self._reader = Reader(self.read_stats, MessageClass.TRANSACTIONAL, MessageClass.BULK)
         self._reply_reader = Reader(self.read_stats, MessageClass.REPLY, MessageClass.REPLY)
         self.jobs = ChannelJobs(
             database,
@@ -284,6 +284,7 @@ class Worker:
                 self._bell.clear()
                 polled_at = now
                 await self._streams.refresh(connection, self.worker_id)
+                self.sender.wake_replies()
                 await self._pauses.look(connection, self.worker_id)
             await self._pauses.acknowledge(connection, self.worker_id)
             if await self._reader.fill(connection, self.lanes.values(), now):
@@ -304,7 +305,7 @@ class Worker:
         await self.sender.run_replies(connection, self._read_replies)
 
     async def _read_replies(self, connection: Connection) -> bool:
-        """What the bell has named; what no bell was rung for is found by `_read`."""
+        """What the bell has named, or, since `_read` has looked at all streams, any."""
         await self._reply_reader.fill(connection, self.lanes.values(), self._clock())
         return self._reply_reader.found_more
 
@@ -427,8 +428,10 @@ class Worker:
             if (lane := self.lanes.get((channel.workspace_id, channel.id))) is None:
                 continue
             stopped = channel.state is ChannelState.STOPPED
-            if not lane.stop_saved or (channel == lane.channel and stopped == lane.stopped):
+            if channel == lane.channel and stopped == lane.stopped:
                 continue
+            if not lane.stop_saved and channel.token == lane.channel.token:
+                continue  # the row does not tell yet; with a new token the channel goes on whatever the old one met
             if channel.token != lane.channel.token:
                 head = await self._head(connection, channel)
                 lane.head, stopped = head or lane.head, stopped or head is None

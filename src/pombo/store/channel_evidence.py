@@ -17,14 +17,16 @@ class Heard(NamedTuple):
     channel_id: int
     run_id: int
     intent_at: datetime
+    kind: str | None = None
+    """Of a direct message; a run's is told by its content."""
 
 
 # The rows of all kinds are locked in one order, and late in their transaction: a busy channel's is everybody's.
 _NOTE = """
 INSERT INTO channel_evidence AS e (workspace_id, channel_id, kind, intent_at)
-SELECT h.workspace_id, h.channel_id, message_kind(r.content) AS kind, max(h.intent_at)
-FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::timestamptz[])
-    AS h (workspace_id, channel_id, run_id, intent_at)
+SELECT h.workspace_id, h.channel_id, coalesce(h.kind, message_kind(r.content)) AS kind, max(h.intent_at)
+FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::text[], $5::timestamptz[])
+    AS h (workspace_id, channel_id, run_id, kind, intent_at)
 LEFT JOIN runs r ON r.workspace_id = h.workspace_id AND r.id = h.run_id
 GROUP BY 1, 2, 3
 ORDER BY 1, 2, 3
@@ -34,10 +36,10 @@ WHERE excluded.intent_at > e.intent_at
 
 
 async def note(connection: Connection, heard: Iterable[Heard]) -> None:
-    """Costs a row a channel and kind. A direct message, whose content is gone, counts as no template."""
-    newest: dict[tuple[int, int, int], datetime] = {}
+    """Costs a row a channel and kind."""
+    newest: dict[tuple[int, int, int, str | None], datetime] = {}
     for message in heard:
-        stream = message[:3]
+        stream = *message[:3], message.kind
         if (known := newest.get(stream)) is None or known < message.intent_at:
             newest[stream] = message.intent_at
     if newest:

@@ -169,23 +169,33 @@ class Stop(NamedTuple):
 
     workspace_id: int
     channel_id: int
-    token: bytes
+    token: bytes | None
     """That the channel had. If it has another one by now, the error is about the old one and stops nothing."""
     scope: ErrorScope
     code: str
     why: str
+    at: datetime | None = None
+    """When Meta said so, if not just now (to the second). A channel that was changed since is not stopped by it."""
 
 
-async def stop_channels(connection: Connection, stops: Sequence[Stop]) -> None:
-    """Stops each one's channel, and those that its scope says are concerned as well."""
-    await connection.execute(
+async def stop_channels(connection: Connection, stops: Sequence[Stop]) -> list[tuple[int, int]]:
+    """Stops each one's channel, and those that its scope says are concerned as well.
+
+    Returns (workspace, channel) of those that were not stopped before.
+    """
+    rows = await connection.fetch(
         f"""UPDATE channels c SET state = 'stopped', stop_code = e.code, stop_reason = e.why, stopped_at = now()
-            FROM unnest($1::bigint[], $2::bigint[], $3::bytea[], $4::text[], $5::text[], $6::text[])
-                AS e (workspace_id, channel_id, token, scope, code, why)
-            JOIN channels hit ON hit.workspace_id = e.workspace_id AND hit.id = e.channel_id AND hit.token = e.token
-            WHERE c.workspace_id = hit.workspace_id AND {CONCERNED} AND c.state = 'active'""",
+            FROM unnest($1::bigint[], $2::bigint[], $3::bytea[], $4::text[], $5::text[], $6::text[],
+                        $7::timestamptz[])
+                AS e (workspace_id, channel_id, token, scope, code, why, at)
+            JOIN channels hit ON hit.workspace_id = e.workspace_id AND hit.id = e.channel_id
+                AND (e.token IS NULL OR hit.token = e.token)
+                AND (e.at IS NULL OR hit.changed_at < e.at + interval '1 second')
+            WHERE c.workspace_id = hit.workspace_id AND {CONCERNED} AND c.state = 'active'
+            RETURNING c.workspace_id, c.id""",
         *map(list, zip(*stops, strict=True)),
     )
+    return [(row[0], row[1]) for row in rows]
 
 
 async def start_channel(connection: Connection, workspace_id: WorkspaceId, channel_id: ChannelId) -> list[ChannelId]:

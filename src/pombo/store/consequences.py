@@ -1,5 +1,6 @@
 """Which runs an error pauses. Whose error stops which channels: `channels.stop_channels`."""
 
+from datetime import datetime
 from typing import NamedTuple
 
 from pombo.domain.ids import RunId, WorkspaceId
@@ -18,6 +19,8 @@ class RunPause(NamedTuple):
     code: str
     why: str
     """In words, with the next step."""
+    at: datetime | None = None
+    """When Meta said so, if not just now (to the second). A run that was resumed since is not paused by it."""
 
 
 # A template belongs to a WhatsApp account; a channel that does not say which has its templates for itself.
@@ -33,6 +36,13 @@ WHERE r.workspace_id = $1 AND r.state IN ('pending', 'processing')
 """
 
 
+_NOT_RESUMED_SINCE = """
+SELECT id FROM runs
+WHERE workspace_id = $1 AND id = ANY ($2::bigint[])
+  AND (resumed_at IS NULL OR resumed_at < $3::timestamptz + interval '1 second')
+"""
+
+
 async def pause_for(connection: Connection, pause: RunPause) -> list[RunId]:
     """One transaction. Pauses the run, and all with its template; returns those that were not paused before."""
     async with connection.transaction():
@@ -40,4 +50,7 @@ async def pause_for(connection: Connection, pause: RunPause) -> list[RunId]:
         if pause.template is not None:
             rows = await connection.fetch(_RUNS_WITH_TEMPLATE, pause.workspace_id, pause.channel_id, *pause.template)
             runs |= {row["id"] for row in rows}
+        if pause.at is not None:
+            rows = await connection.fetch(_NOT_RESUMED_SINCE, pause.workspace_id, sorted(runs), pause.at)
+            runs = {row["id"] for row in rows}
         return await pause_runs(connection, WorkspaceId(pause.workspace_id), sorted(runs), pause.why)

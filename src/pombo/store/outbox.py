@@ -139,14 +139,24 @@ class Undecided:
 
 
 # The row of the intents is stored with them, in one statement: it tells whether that statement has committed, and for
-# which messages. (Attempt numbers do not: the next attempt after one that never was has the same.)
+# which messages. (Attempt numbers do not: the next attempt after one that never was has the same.) What comes back is
+# due after its successors now, so a new owner must be told that it goes before them.
 _REVOKE = """
 WITH gone AS (
     DELETE FROM intents WHERE worker_id = $1 AND id = $2 RETURNING workspace_ids, message_ids
+), ready AS (
+    UPDATE outbox o SET state = 'r', due_at = now(), uncounted = o.uncounted + 1
+    FROM gone, unnest(gone.workspace_ids, gone.message_ids) AS m (workspace_id, id)
+    WHERE o.workspace_id = m.workspace_id AND o.id = m.id AND o.state = 's'
+    RETURNING o.workspace_id, o.id, o.channel_id, o.run_id, o.recipient
 )
-UPDATE outbox o SET state = 'r', due_at = now(), uncounted = o.uncounted + 1
-FROM gone, unnest(gone.workspace_ids, gone.message_ids) AS m (workspace_id, id)
-WHERE o.workspace_id = m.workspace_id AND o.id = m.id AND o.state = 's'
+INSERT INTO retries (workspace_id, message_id, channel_id, class, recipient)
+SELECT r.workspace_id, r.id, r.channel_id,
+       coalesce((SELECT class FROM streams s WHERE s.workspace_id = r.workspace_id AND s.channel_id = r.channel_id
+                                               AND s.run_id = r.run_id), 2),
+       r.recipient
+FROM ready r
+ON CONFLICT DO NOTHING
 """
 
 

@@ -97,11 +97,11 @@ CROSS JOIN LATERAL (
 """
 
 _ALREADY_SETTLED = """
-SELECT e.n, d.run_id, d.intent_at, d.attempt
+SELECT e.n, d.run_id, d.intent_at, d.attempt, d.kind
 FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::date[], $5::text[]) WITH ORDINALITY
     AS e (workspace_id, channel_id, id, day, provider_id, n)
 CROSS JOIN LATERAL (
-    SELECT run_id, intent_at, attempt FROM deliveries
+    SELECT run_id, intent_at, attempt, kind FROM deliveries
     WHERE workspace_id = e.workspace_id AND id = e.id AND day >= e.day AND day BETWEEN $6 AND $7
       AND channel_id + 0 = e.channel_id AND state >= 2
       AND (provider_id = e.provider_id OR second_provider_id = e.provider_id)
@@ -161,6 +161,15 @@ WHERE {_BELOW_MARK}
 _CHANNELS_WITH_WATERMARKS = """
 SELECT c.workspace_id, c.channel_id FROM unnest($1::bigint[], $2::bigint[]) AS c (workspace_id, channel_id)
 WHERE EXISTS (SELECT FROM watermarks w WHERE w.workspace_id = c.workspace_id AND w.channel_id = c.channel_id)
+"""
+
+# The first row of each in its index's order, so that no plan reads a table whole.
+_CHANNELS_WITH_KEPT = """
+SELECT c.workspace_id, c.channel_id FROM unnest($1::bigint[], $2::bigint[]) AS c (workspace_id, channel_id)
+WHERE (SELECT true FROM pending_receipts p WHERE p.workspace_id = c.workspace_id AND p.channel_id = c.channel_id
+       ORDER BY p.provider_id LIMIT 1)
+   OR (SELECT true FROM watermarks w WHERE w.workspace_id = c.workspace_id AND w.channel_id = c.channel_id
+       ORDER BY w.recipient LIMIT 1)
 """
 
 # What waits is found by its key and locked in one order first, so that two that take the same never wait for each
@@ -300,11 +309,11 @@ async def sift(connection: Connection, evidence: Sequence[Evidence]) -> tuple[li
     )
     known: set[int] = set()
     heard: list[Heard] = []
-    for n, run_id, intent_at, attempt in rows:
+    for n, run_id, intent_at, attempt, kind in rows:
         known.add(n)
         witness = evidence[n - 1]
         if witness.attempt == attempt:
-            heard.append(Heard(witness.workspace_id, witness.channel_id, run_id, intent_at))
+            heard.append(Heard(witness.workspace_id, witness.channel_id, run_id, intent_at, kind))
     return [e for n, e in enumerate(evidence, 1) if n not in known], heard
 
 
@@ -329,6 +338,11 @@ async def apply(connection: Connection, receipts: Sequence[Receipt]) -> Applied:
         ],
     )
     return Applied(unmatched, [(receipt.workspace_id, id) for receipt, id, _ in located])
+
+
+async def locate(connection: Connection, receipts: Sequence[Receipt]) -> list[tuple[Receipt, int, date]]:
+    """(receipt, message id, day) of those whose message is in the log."""
+    return (await _locate(connection, receipts, await _prepare(connection)))[0]
 
 
 async def keep(connection: Connection, receipts: Sequence[Receipt], watermarks: Sequence[Watermark]) -> None:
@@ -364,7 +378,7 @@ async def catch_up(
         first = min(message.since or today - _DAY for message in accepted)
         columns = _columns([message[:4] for message in accepted])
         moves += [_Move(*row) for row in await connection.fetch(_TAKE_KEPT, *columns, first, tomorrow)]
-    marked = await _of_marked_channels(connection, settled)
+    marked = await _of_channels(connection, _CHANNELS_WITH_WATERMARKS, settled)
     if marked:
         first = min(message.since or today - _DAY for message in marked)
         columns = _columns([message[:3] for message in marked])
@@ -385,9 +399,16 @@ async def apply_pending(
 ) -> None:
     """Applies what was kept for messages just accepted; call it after the commit that put them into `deliveries`.
 
-    A transaction of its own. The sequences run in parallel. Costs one index probe a message where nothing waits.
+    A transaction of its own. The sequences run in parallel. Costs two index probes a channel where nothing waits, which
+    is nearly always: Meta's receipts seldom come before our own outcome.
     """
-    settled = list(map(AcceptedMessage, workspace_ids, channel_ids, message_ids, provider_ids))
+    settled = await _of_channels(
+        connection,
+        _CHANNELS_WITH_KEPT,
+        list(map(AcceptedMessage, workspace_ids, channel_ids, message_ids, provider_ids)),
+    )
+    if not settled:
+        return
     async with connection.transaction():
         await catch_up(connection, settled=settled)
 
@@ -454,13 +475,15 @@ async def _find(
     return [(receipts[n - 1], id, day) for n, id, day in hits], missing
 
 
-async def _of_marked_channels(connection: Connection, messages: Sequence[AcceptedMessage]) -> list[AcceptedMessage]:
-    """Those of channels that have any watermark: most (all of WhatsApp's) have none, which is cheap to know."""
+async def _of_channels(
+    connection: Connection, statement: str, messages: Sequence[AcceptedMessage]
+) -> list[AcceptedMessage]:
+    """Those of the channels that the statement finds."""
     channels = list({message[:2] for message in messages})
     if not channels:
         return []
-    marked = {tuple(row) for row in await connection.fetch(_CHANNELS_WITH_WATERMARKS, *_columns(channels))}
-    return [message for message in messages if message[:2] in marked] if marked else []
+    found = {tuple(row) for row in await connection.fetch(statement, *_columns(channels))}
+    return [message for message in messages if message[:2] in found] if found else []
 
 
 async def _move(connection: Connection, moves: Sequence[_Move]) -> None:

@@ -55,7 +55,7 @@ WITH locked AS (
       AND ($3::text IS NULL OR pause_reason = $3)
     ORDER BY id FOR UPDATE
 )
-UPDATE runs r SET pause_reason = NULL,
+UPDATE runs r SET pause_reason = NULL, resumed_at = now(),
     state = CASE WHEN r.expanded OR r.started_at IS NOT NULL THEN 'processing' ELSE 'pending' END
 FROM locked l
 WHERE r.workspace_id = $1 AND r.id = l.id

@@ -69,14 +69,14 @@ WITH outcome AS (
       AND (o.state = 2 AND b.attempt >= o.attempt OR o.state = 1 AND b.attempt = o.attempt AND b.state <> 'r'
            OR o.state = 0 AND (b.state = 'r' OR b.state = 'u' AND b.attempt = o.attempt))
     RETURNING b.workspace_id, b.id, b.run_id, b.channel_id, b.recipient, coalesce(b.intent_at, now()) AS intent_at,
-              b.attempt, b.state AS was,
+              b.attempt, b.state AS was, CASE WHEN b.content IS NOT NULL THEN message_kind(b.content) END AS kind,
               o.state, o.provider_id, o.error_code, o.error_subcode, o.error_title
 ), logged AS (
     INSERT INTO deliveries (workspace_id, id, day, run_id, channel_id, intent_at, accepted_at, failed_at, error_code,
-                            error_subcode, state, attempt, recipient, provider_id, error_title)
+                            error_subcode, state, attempt, recipient, provider_id, error_title, kind)
     SELECT workspace_id, id, (intent_at AT TIME ZONE 'UTC')::date, run_id, channel_id, intent_at,
            CASE WHEN state = 2 THEN clock_timestamp() END, CASE WHEN state = 1 THEN clock_timestamp() END,
-           error_code, error_subcode, state, attempt, recipient, provider_id, error_title
+           error_code, error_subcode, state, attempt, recipient, provider_id, error_title, kind
     FROM gone
 ), undoubted AS (
     DELETE FROM doubts d USING gone g

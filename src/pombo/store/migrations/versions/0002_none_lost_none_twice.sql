@@ -49,6 +49,8 @@ RETURN CASE
                     content #>> '{payload,template,language,code}')
     ELSE 'session'
 END;
+-- That of a direct message, whose content is gone when it is settled; a run's content tells that of its messages.
+ALTER TABLE deliveries ADD COLUMN kind text;
 
 -- Whom and what a doubt is about, so that nobody need look into the outbox; and when and how it is decided.
 ALTER TABLE doubts
@@ -115,6 +117,8 @@ ALTER TABLE runs ADD CONSTRAINT runs_state_check CHECK (state IN
 -- Why Pombo itself paused the run; null when a person did.
 ALTER TABLE runs ADD COLUMN pause_reason text CHECK (pause_reason <> '');
 ALTER TABLE runs ADD CHECK (pause_reason IS NULL OR state IN ('pausing', 'paused'));
+-- Errors of before then, of which Meta may tell late, do not pause it again.
+ALTER TABLE runs ADD COLUMN resumed_at timestamptz;
 DROP INDEX runs_unfinished;
 CREATE INDEX runs_unfinished ON runs (workspace_id, id)
     WHERE state IN ('pending', 'processing', 'pausing', 'paused', 'cancelling');

@@ -1,0 +1,104 @@
+"""What is read ahead when some of it cannot leave."""
+
+import asyncio
+
+import pytest
+
+from pombo.domain.channels import ChannelKind
+from pombo.domain.classes import MessageClass
+from pombo.sending import reader
+from pombo.sending.breaker import BreakerState
+from pombo.sending.lane import Lane
+from pombo.sending.outgoing import Stream
+from pombo.sending.pairs import PAIR_BURST
+from pombo.sending.reader import Reader, ReaderStats
+from pombo.store.database import Database
+from tests.seeding import SeededRun, add_run
+from tests.store.conftest import Tenant, tenant
+from tests.unit.test_lane import PAYLOAD, make_lane
+
+__all__ = ["tenant"]  # a fixture
+
+
+def lane_for(tenant: Tenant, run: SeededRun, message_class: MessageClass, kind: ChannelKind) -> Lane:
+    lane = make_lane(kind=kind)
+    assert (lane.channel.workspace_id, lane.channel.id) == tuple(tenant)
+    lane.streams[run.run_id] = Stream(lane, run.run_id, PAYLOAD, message_class)
+    return lane
+
+
+async def run_to(database: Database, tenant: Tenant, *recipients: str) -> SeededRun:
+    return await add_run(database, tenant.workspace_id, [(tenant.channel_id, to) for to in recipients])
+
+
+async def read(database: Database, read_for: Reader, *lanes: Lane, now: float = 1.0) -> None:
+    """Until nothing more is found."""
+    async with asyncio.timeout(10), database.borrow() as connection:
+        while True:
+            await read_for.fill(connection, lanes, now)
+            if not read_for.found_more:
+                return
+
+
+async def test_replies_delayed_by_the_pair_limit_do_not_hide_later_ones(database: Database, tenant: Tenant) -> None:
+    people = [f"+1415555{n:04}" for n in range(reader.REPLIES_AHEAD + 1)]
+    run = await run_to(database, tenant, *people)
+    lane = lane_for(tenant, run, MessageClass.REPLY, ChannelKind.WHATSAPP)
+    assert lane.pairs is not None
+    for person in people[:-1]:
+        for _ in range(PAIR_BURST):
+            assert lane.pairs.take(person, 1.0) == 0.0
+    replies = Reader(ReaderStats(), MessageClass.REPLY, MessageClass.REPLY)
+    await read(database, replies, lane)
+    assert lane.take(100, 1.0) == []
+
+    await read(database, replies, lane)
+
+    assert [message.recipient for message in lane.take(100, 1.0)] == people[-1:]
+
+
+@pytest.mark.parametrize("why", ["throttled", "breaker open"])
+async def test_a_channel_that_may_send_nothing_for_long_leaves_the_room_to_others(
+    database: Database, tenant: Tenant, monkeypatch: pytest.MonkeyPatch, why: str
+) -> None:
+    monkeypatch.setattr(reader, "MOST_HELD", 10)
+    run = await run_to(database, tenant, *map(str, range(50)))
+    idle, healthy = (lane_for(tenant, run, MessageClass.BULK, ChannelKind.MESSENGER) for _ in range(2))
+    bulk = Reader(ReaderStats(), MessageClass.REPLY, MessageClass.BULK)
+    await read(database, bulk, idle)
+    flying = idle.take(1, 1.0)
+    assert len(idle.waiting_ids) == 50
+    if why == "throttled":
+        idle.resume_at = 3600.0
+    else:
+        idle.breaker.take_over(5, "away", 300.0, 1.0)
+
+    await read(database, bulk, idle, healthy)
+
+    assert idle.waiting_ids == {flying[0].id}
+    assert healthy.buffered == 50
+
+
+async def test_what_a_blocked_channel_holds_is_kept_while_there_is_room(database: Database, tenant: Tenant) -> None:
+    run = await run_to(database, tenant, *map(str, range(50)))
+    lane = lane_for(tenant, run, MessageClass.BULK, ChannelKind.MESSENGER)
+    bulk = Reader(ReaderStats(), MessageClass.REPLY, MessageClass.BULK)
+    await read(database, bulk, lane)
+    lane.resume_at = 3600.0
+    await read(database, bulk, lane)
+    assert lane.buffered == 50
+
+
+async def test_soon_before_a_channel_may_send_again_a_little_is_read_for_its_probe(
+    database: Database, tenant: Tenant
+) -> None:
+    run = await run_to(database, tenant, *map(str, range(50)))
+    lane = lane_for(tenant, run, MessageClass.BULK, ChannelKind.MESSENGER)
+    lane.breaker.take_over(5, "away", 300.0, 1.0)
+    bulk = Reader(ReaderStats(), MessageClass.REPLY, MessageClass.BULK)
+    await read(database, bulk, lane, now=1.0)
+    assert lane.buffered == 0
+    await read(database, bulk, lane, now=299.0)
+    assert lane.buffered == reader.LEAST_ROWS
+    assert len(lane.take(50, 301.0)) == 1
+    assert lane.breaker.state is BreakerState.HALF_OPEN

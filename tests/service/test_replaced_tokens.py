@@ -1,0 +1,106 @@
+"""Errors about a token that has been replaced since: whom they stop."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import replace
+
+import pytest
+
+from pombo.domain.channels import ChannelKind
+from pombo.meta.errors import send_error
+from pombo.meta.transport import RequestHead
+from pombo.sending.breaker import Breaker
+from pombo.sending.consequences import Consequences
+from pombo.sending.lane import Lane
+from pombo.sending.outcomes import OutcomeWriter
+from pombo.sending.pacer import TokenBucket
+from pombo.store import channels
+from pombo.store.database import Database
+from pombo.store.leases import Lease
+from pombo.store.secrets import SecretBox
+from tests.chaos.proxy import Proxy
+from tests.sandbox_server import AppHandle, ChannelHandle
+from tests.seeding import add_channel, add_workspace
+from tests.service.test_worker import Setting, options, sandbox, setting, until, working, workspace
+
+__all__ = ["options", "sandbox", "setting", "workspace"]  # fixtures
+
+
+@pytest.fixture
+async def line(setting: Setting) -> AsyncIterator[Proxy]:
+    """Between the worker and the sandbox."""
+    host, port = setting.options.graph_api_url.removeprefix("http://").split(":")
+    proxy = await Proxy.open((host, int(port)))
+    yield proxy
+    await proxy.close()
+
+
+async def test_an_answer_about_the_former_token_does_not_stop_a_channel_with_a_new_one(
+    setting: Setting, line: Proxy
+) -> None:
+    run = await setting.run(5)
+    await add_channel(setting.database, setting.box, setting.workspace, replace(setting.page, token="revoked"))
+    line.silence()
+    async with working(setting.database, setting.box, replace(setting.options, graph_api_url=line.url)) as worker:
+        async with asyncio.timeout(20):
+            while not worker.lanes or worker.transport.snapshot().in_flight < 5:
+                await asyncio.sleep(0.01)
+        (lane,) = worker.lanes.values()
+        former = lane.head
+        await add_channel(setting.database, setting.box, setting.workspace, setting.page)
+        worker.ring_leases()
+        async with asyncio.timeout(20):
+            while lane.head is former:
+                await asyncio.sleep(0.01)
+        line.speak()
+        assert await until(worker, setting.database, run, lambda f: f.get("accepted") == 5)
+        assert not lane.stopped
+    # Five refusals that count for nobody, and no stop in between.
+    assert await setting.value("SELECT array_agg(attempt) FROM deliveries") == [2] * 5
+    assert await setting.value("SELECT state FROM channels") == "active"
+
+
+async def test_an_accounts_error_about_a_replaced_token_leaves_the_accounts_other_channels_sending(
+    database: Database, box: SecretBox
+) -> None:
+    workspace_id, app = await add_workspace(database), AppHandle("1", "app secret number 1", "verify 1")
+    hit, sibling = (ChannelHandle("whatsapp", str(n), f"token {n}", app, "waba-1") for n in (1, 2))
+    ids = [await add_channel(database, box, workspace_id, one) for one in (hit, sibling)]
+    async with database.borrow() as connection:
+        found = await channels.get_channels(connection, [(workspace_id, id) for id in ids])
+    lanes = {
+        (channel.workspace_id, channel.id): Lane(
+            channel,
+            Lease(channel.workspace_id, channel.id, 1),
+            RequestHead("POST", "/messages", "localhost"),
+            TokenBucket(1.0, 0.0),
+            Breaker(3, 60.0),
+        )
+        for channel in found
+    }
+    struck, other = (lanes[workspace_id, id] for id in ids)
+    saved = asyncio.Event()
+    writer = OutcomeWriter(database, limit=10, batch=10, linger_s=0.0, saved=saved.set)
+    consequences = Consequences(writer, lanes, content_failures=0, clock=lambda: 0.0, chance=lambda: 0.0)
+    error = send_error(ChannelKind.WHATSAPP, 131042, None, "Payment")
+    await add_channel(database, box, workspace_id, replace(hit, token="a new one"))
+
+    consequences.stop(struck, error)
+    assert struck.stopped
+    assert other.stopped
+    writing = asyncio.create_task(writer.run())
+    async with asyncio.timeout(20):
+        await saved.wait()
+        assert not other.stopped
+        # It would send with the former token; it waits for the new one to be taken up.
+        assert struck.stopped
+        assert struck.stop_saved
+
+        saved.clear()
+        consequences.stop(other, error)
+        await saved.wait()
+        assert other.stopped
+        writer.close()
+        await writing
+    async with database.borrow() as connection:
+        assert await connection.fetchval("SELECT count(*) FROM channels WHERE state = 'stopped'") == 2
