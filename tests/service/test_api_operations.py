@@ -194,6 +194,7 @@ GOOD: dict[str, Ask] = {
     "DELETE /api/canned-replies/{replyId}": {},
     "GET /api/agents": {},
     "GET /api/channels": {},
+    "POST /api/channels/{channelId}/start": {},
     "GET /api/queue/status": {},
     "GET /api/queue/worker": {},
     "POST /api/queue/worker": {},
