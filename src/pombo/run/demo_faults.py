@@ -16,8 +16,8 @@ _FAULTS: list[dict[str, Any]] = [
     {"kind": "lost_answer", "rate": 0.002},
     # A failure of the service, although the message was accepted.
     {"kind": "error", "code": 131000, "http_status": 500, "when": "after", "rate": 0.002},
-    # Too fast: the channel slows down, the message is sent again.
-    {"kind": "error", "code": 4, "http_status": 400, "rate": 0.002, "max_count": 20},
+    # Too fast: the app's channels slow down for a minute or two, the message is sent again.
+    {"kind": "error", "code": 4, "http_status": 400, "rate": 0.002, "max_count": 1},
     {"kind": "async_failure", "code": 131026, "rate": 0.005},
     {"kind": "webhook_duplicate", "rate": 0.1, "delay_ms": 100, "jitter_ms": 500},
     {"kind": "webhook_disorder", "rate": 0.2},
