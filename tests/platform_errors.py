@@ -26,6 +26,7 @@ PROVEN: list[Expected] = [
     (M, 102, None, AUTH, CHANNEL),
     (M, 3, None, AUTH, APP),
     (M, 10, None, AUTH, CHANNEL),
+    *((M, code, 12345, PERMANENT, MESSAGE) for code in (10, 200)),
     (M, 10, 1404170, AUTH, CHANNEL),
     *((M, 200, subcode, AUTH, APP) for subcode in (None, 2018028, 2018027)),
     (M, 200, 2534041, AUTH, CHANNEL),

@@ -15,7 +15,7 @@ from pombo.domain.outcomes import Backoff, ErrorClass, ErrorScope
 
 @dataclass(frozen=True, slots=True)
 class ErrorRule:
-    """One row. `code` None: any code (some subcodes come with several); `subcode` None: any or none.
+    """One row. `code` None: any code (some subcodes come with several); `subcode` None: any or none, 0: none.
 
     A row with `last_code` covers all codes from `code` to `last_code`. With `backoff` a retry waits so long instead of
     the usual 1, 2, 4 … s. `opt_out`: the recipient wants no more campaigns.

@@ -17,9 +17,9 @@ def all_rules() -> Sequence[ErrorRule]:
 
 
 def find_rule(kind: ChannelKind, code: int, subcode: int | None = None) -> ErrorRule:
-    """The most exact row: code and subcode, then the subcode under any code, then the code; else "unknown"."""
+    """The most exact row: code with subcode or none, then the subcode under any code, then the code; else "unknown"."""
     return (
-        _INDEX.get((kind, code, subcode or None))
+        _INDEX.get((kind, code, subcode or 0))
         # Meta gives some of these numbers as a code as well.
         or _INDEX.get((kind, None, subcode or code))
         or _INDEX.get((kind, code, None))

@@ -71,11 +71,11 @@ _proven(
 _proven(_auth, _CHANNEL, [(190, 492)], "The token's owner has no role on the Page any more.", NEW_TOKEN)
 _proven(_auth, _CHANNEL, [102], "The session behind the access token has ended.", NEW_TOKEN)
 _proven(_auth, _APP, [3], "The app lacks the capability for this call.", PERMISSIONS)
-_proven(_auth, _CHANNEL, [10, (10, 1404170), range(200, 300)], "The app lacks a permission.", PERMISSIONS)
+_proven(_auth, _CHANNEL, [(10, 0), (10, 1404170), range(200, 300)], "The app lacks a permission.", PERMISSIONS)
 _proven(
     _auth,
     _APP,
-    [200, (200, 2018028), (200, 2018027)],
+    [(200, 0), (200, 2018028), (200, 2018027)],
     "The app may only write to people who have a role on it.",
     "Get Advanced Access to pages_messaging through Meta's App Review, then start the channel.",
 )
@@ -105,6 +105,14 @@ _proven(_policy, _CHANNEL, [(100, 2534029)], "Meta has blocked the business.", A
 
 # ---- this recipient ----
 _permanent = ErrorClass.PERMANENT
+# Nearly all subcodes of these concern one recipient, and Meta adds new ones: none of them may stop all that is sent.
+_proven(
+    _permanent,
+    _MESSAGE,
+    [10, 200],
+    "Meta does not permit this message, for a reason that is not listed yet.",
+    "Look up the subcode in Meta's documentation; correct the message, or leave this recipient out.",
+)
 _proven(
     _permanent,
     _RECIPIENT,

@@ -66,9 +66,16 @@ def _codes(rules: Iterable[ErrorRule]) -> str:
     return ", ".join(
         f"{rule.code}–{rule.last_code}"
         if rule.last_code is not None
-        else f"{'any' if rule.code is None else rule.code}{'' if rule.subcode is None else f'/{rule.subcode}'}"
+        else f"{'any' if rule.code is None else rule.code}{_subcode(rule)}"
         for rule in rules
     )
+
+
+def _subcode(rule: ErrorRule) -> str:
+    if rule.subcode is None:
+        bare = any(other.subcode == 0 and (other.kind, other.code) == (rule.kind, rule.code) for other in all_rules())
+        return "/any other" if bare else ""
+    return f"/{rule.subcode}" if rule.subcode else ""
 
 
 def _doing(rule: ErrorRule) -> str:
