@@ -17,7 +17,7 @@ def machine() -> dict[str, Any]:
         "day": f"{datetime.now(UTC):%Y-%m-%d}",
         "cores": os.cpu_count(),
         "python": platform.python_version(),
-        "system": platform.platform(),
+        "system": platform.system(),
     }
 
 
