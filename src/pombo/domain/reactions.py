@@ -1,7 +1,7 @@
 """What Pombo does about an error of Meta's (row A5): one rule, for the judge and for the documentation."""
 
 from enum import StrEnum
-from typing import assert_never
+from typing import Protocol, assert_never
 
 from pombo.domain.outcomes import WIDE, ErrorClass, ErrorScope
 
@@ -21,10 +21,22 @@ class Reaction(StrEnum):
     """The campaigns with this template are paused; the message waits, and the attempt does not count."""
 
 
-def reaction_to(error_class: ErrorClass, scope: ErrorScope, proves_not_accepted: bool) -> Reaction:
-    if not proves_not_accepted:
+class Read(Protocol):
+    """An error that was read by the table, or a row of it."""
+
+    @property
+    def error_class(self) -> ErrorClass: ...
+    @property
+    def scope(self) -> ErrorScope: ...
+    @property
+    def proves_not_accepted(self) -> bool: ...
+
+
+def reaction_to(error: Read) -> Reaction:
+    if not error.proves_not_accepted:
         return Reaction.DOUBT
-    match error_class:
+    scope = error.scope
+    match error.error_class:
         case ErrorClass.AUTH | ErrorClass.POLICY:
             if scope is ErrorScope.TEMPLATE:
                 return Reaction.PAUSE_RUNS
@@ -38,4 +50,4 @@ def reaction_to(error_class: ErrorClass, scope: ErrorScope, proves_not_accepted:
         case ErrorClass.PERMANENT | ErrorClass.AMBIGUOUS:
             return Reaction.FAIL
         case _:
-            assert_never(error_class)
+            assert_never(error.error_class)

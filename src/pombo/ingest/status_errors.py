@@ -41,11 +41,7 @@ async def heed(connection: Connection, failures: Sequence[Failure]) -> None:
 
 
 def _concerns_others(error: SendError) -> bool:
-    return error.opt_out or _reaction(error) in (Reaction.STOP, Reaction.PAUSE_RUNS)
-
-
-def _reaction(error: SendError) -> Reaction:
-    return reaction_to(error.error_class, error.scope, error.proves_not_accepted)
+    return error.opt_out or reaction_to(error) in (Reaction.STOP, Reaction.PAUSE_RUNS)
 
 
 def _people(news: Iterable[_Heeded]) -> list[Suppression]:
@@ -65,7 +61,7 @@ def _pauses(news: Iterable[_Heeded]) -> list[RunPause]:
     """The latest of each run and template; a direct message pauses the campaigns with its template."""
     pauses: dict[tuple[int, int, int, tuple[str, str] | None], RunPause] = {}
     for failure, found in _in_time(news):
-        if _reaction(failure.error) is Reaction.PAUSE_RUNS:
+        if reaction_to(failure.error) is Reaction.PAUSE_RUNS:
             place = failure.receipt.workspace_id, failure.receipt.channel_id
             pauses[*place, found.run_id, found.template] = RunPause(
                 *place, found.run_id, found.template, failure.error.full_code, _why(failure), failure.receipt.at
@@ -77,7 +73,7 @@ def _stops(news: Iterable[_Heeded]) -> list[Stop]:
     """The latest of each channel."""
     stops: dict[tuple[int, int], Stop] = {}
     for failure, _ in _in_time(news):
-        if _reaction(failure.error) is Reaction.STOP:
+        if reaction_to(failure.error) is Reaction.STOP:
             place = failure.receipt.workspace_id, failure.receipt.channel_id
             error = failure.error
             stops[place] = Stop(*place, None, error.scope, error.full_code, _why(failure), failure.receipt.at)

@@ -46,9 +46,9 @@ def _table(kind: ChannelKind) -> str:
     lines = ["| code | Meta means | Pombo | you |", "|---|---|---|---|"]
     rules = [rule for rule in all_rules() if rule.kind is kind]
     order = list(_HEADS)
-    for reaction in sorted({_reaction(rule) for rule in rules}, key=order.index):
+    for reaction in sorted({reaction_to(rule) for rule in rules}, key=order.index):
         lines.append(f"| **{_HEADS[reaction]}** | | | |")
-        matching = (rule for rule in rules if _reaction(rule) is reaction)
+        matching = (rule for rule in rules if reaction_to(rule) is reaction)
         for _, group in groupby(matching, key=lambda rule: (rule.words, rule.next_step, rule.scope)):
             lines.append(_row(list(group)))
     return "\n".join(lines)
@@ -56,10 +56,6 @@ def _table(kind: ChannelKind) -> str:
 
 def _row(rules: list[ErrorRule]) -> str:
     return f"| {_codes(rules)} | {rules[0].words} | {_doing(rules[0])} | {rules[0].next_step} |"
-
-
-def _reaction(rule: ErrorRule) -> Reaction:
-    return reaction_to(rule.error_class, rule.scope, rule.proves_not_accepted)
 
 
 def _codes(rules: Iterable[ErrorRule]) -> str:
@@ -79,7 +75,7 @@ def _subcode(rule: ErrorRule) -> str:
 
 
 def _doing(rule: ErrorRule) -> str:
-    match _reaction(rule):
+    match reaction_to(rule):
         case Reaction.STOP:
             return f"stops {_REACH[rule.kind, rule.scope]}"
         case Reaction.SLOW_DOWN:

@@ -96,18 +96,17 @@ class Judge:
 
     def _react(self, message: Outgoing, error: SendError) -> None:
         stream = message.stream
-        reaction = reaction_to(error.error_class, error.scope, error.proves_not_accepted)
+        reaction = reaction_to(error)
         if reaction is Reaction.DOUBT:
             self._doubt(message, error)
             return
-        if reaction is Reaction.STOP and message.head is not stream.lane.head:
-            # It left with a token that was replaced since; what the new one is good for, the next attempt tells.
-            stream.lane.breaker.undecided(message.id)
-            self._put_back(message, error, 0.0)
-            return
         if reaction is Reaction.STOP:
-            # Before the breaker hears of a success: it would let the next message go.
-            self.consequences.stop(stream.lane, error)
+            if message.head is stream.lane.head:
+                # Before the breaker hears of a success: it would let the next message go.
+                self.consequences.stop(stream.lane, error)
+            else:
+                # It left with a token that was replaced since; what the new one is good for, the next attempt tells.
+                stream.lane.breaker.undecided(message.id)
             self._put_back(message, error, 0.0)
             return
         stream.lane.breaker.success(message.id)
