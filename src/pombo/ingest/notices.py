@@ -6,9 +6,11 @@ from collections.abc import Sequence
 import msgspec
 
 from pombo.domain.events import ChannelNotice
+from pombo.domain.outcomes import ErrorScope
 from pombo.ingest.gathering import Place
-from pombo.store import channel_notices
+from pombo.store import channel_notices, channels
 from pombo.store.channel_notices import Notice
+from pombo.store.channels import Stop
 from pombo.store.database import Connection
 from pombo.telemetry import log
 
@@ -22,7 +24,8 @@ async def heed(connection: Connection, told: Sequence[tuple[Place, ChannelNotice
         place, event = told[index]
         match event.stops:
             case "channel":
-                await channel_notices.stop_channel(connection, *place, event.name, event.reason)
+                stop = Stop(*place, None, ErrorScope.CHANNEL, event.name, event.reason)
+                await channels.stop_channels(connection, [stop])
                 log.warning(
                     "channel_stopped_by_notice",
                     workspace_id=place.workspace_id,

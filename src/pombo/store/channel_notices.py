@@ -60,14 +60,3 @@ async def pause_template(
     """Pauses the runs that send this template (`name language`) through the channel; returns which these were."""
     rows = await connection.fetch(_RUNS_OF_TEMPLATE, workspace_id, channel_id, template)
     return list(await run_control.pause_runs(connection, WorkspaceId(workspace_id), [row[0] for row in rows], reason))
-
-
-async def stop_channel(connection: Connection, workspace_id: int, channel_id: int, code: str, why: str) -> None:
-    await connection.execute(
-        """UPDATE channels SET state = 'stopped', stop_code = $3, stop_reason = $4, stopped_at = now()
-           WHERE workspace_id = $1 AND id = $2 AND state = 'active'""",
-        workspace_id,
-        channel_id,
-        code,
-        why,
-    )
