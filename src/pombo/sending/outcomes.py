@@ -233,11 +233,11 @@ class OutcomeWriter:
                         await self._full.wait()
                 except TimeoutError:
                     pass
-            self._full.clear()
             if self._waiting.any:  # not taken by the other writer meanwhile
                 return self._take()
 
     def _take(self) -> _Batch:
+        self._full.clear()
         batch, self._waiting = self._waiting, _Batch()
         batch.finished, self._finished = self._finished, []
         return batch
@@ -257,7 +257,6 @@ class OutcomeWriter:
                         self._note_saved(batch)
                         if len(self._waiting.messages) < self._batch_size:
                             return
-                        self._full.clear()
                         batch = self._take()
             except DatabaseUnavailable as error:
                 log.warning("outcomes_waiting", unsaved=self.stats.unsaved, reason=str(error))

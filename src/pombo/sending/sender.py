@@ -393,7 +393,7 @@ class Sender:
             self.judge.answered(result, message)
         if message.stream.message_class is MessageClass.REPLY:
             # Another to the same person may have waited for this one.
-            self._reply_wake.set()
+            self.wake_replies()
         if not self._wake.is_set() and len(self._armed) * 2 <= self._most_armed:
             self._wake.set()
         if self._closing and self.quiet:
