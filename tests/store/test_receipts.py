@@ -8,6 +8,7 @@ import pytest
 from pombo.domain.outcomes import DeliveryState
 from pombo.store import partitions, receipts
 from pombo.store.database import Connection, Database, connect
+from pombo.store.planning import plan_by_index
 from pombo.store.receipts import Receipt, Watermark
 from pombo.store.secrets import SecretBox
 from tests.delivery_log import House, Message, figures, row
@@ -385,7 +386,7 @@ async def test_every_message_is_found_by_its_own_index_even_in_a_partition_not_a
     ]
     for statement, index, arguments in cases:
         async with connection.transaction():
-            await receipts._prepare(connection)
+            await plan_by_index(connection)
             plan = "\n".join(line for (line,) in await connection.fetch(f"EXPLAIN {statement}", *arguments))
         assert f"Index Scan using deliveries_{today:%Y%m%d}{index}" in plan, plan
         assert f"Seq Scan on deliveries_{today:%Y%m%d}" not in plan, plan

@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import NamedTuple
 
 from pombo.store.database import Connection
+from pombo.store.planning import columns
 
 
 class Heard(NamedTuple):
@@ -43,5 +44,4 @@ async def note(connection: Connection, heard: Iterable[Heard]) -> None:
         if (known := newest.get(stream)) is None or known < message.intent_at:
             newest[stream] = message.intent_at
     if newest:
-        streams = list(map(list, zip(*newest, strict=True)))
-        await connection.execute(_NOTE, *streams, list(newest.values()))
+        await connection.execute(_NOTE, *columns(newest), list(newest.values()))

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 from pombo.domain.doubt import DoubtPolicy, Facts, HoldReason
 from pombo.domain.ids import WorkerId
 from pombo.store.database import Connection
+from pombo.store.planning import columns
 from pombo.store.worker_lock import LIVING
 
 NOTE = """
@@ -200,22 +201,18 @@ def _doubt(row: Any) -> Doubt:
 async def forget(connection: Connection, doubts: Sequence[DoubtKey]) -> None:
     """Doubts that are over."""
     if doubts:
-        await connection.execute(_FORGET, *_columns(doubts))
+        await connection.execute(_FORGET, *columns(doubts))
 
 
 async def hold(connection: Connection, doubts: Sequence[tuple[DoubtKey, HoldReason]]) -> None:
     if doubts:
-        columns = _columns([key for key, _ in doubts])
-        await connection.execute(_HOLD, *columns, [reason.value for _, reason in doubts])
+        keys = columns([key for key, _ in doubts])
+        await connection.execute(_HOLD, *keys, [reason.value for _, reason in doubts])
 
 
 async def send_again(connection: Connection, doubts: Sequence[DoubtKey]) -> int:
     """Ready again, the doubtful attempt counted; returns how many. What was settled meanwhile is left alone."""
     if not doubts:
         return 0
-    count: int = await connection.fetchval(_SEND_AGAIN, *_columns(doubts))
+    count: int = await connection.fetchval(_SEND_AGAIN, *columns(doubts))
     return count
-
-
-def _columns(rows: Sequence[tuple[Any, ...]]) -> list[list[Any]]:
-    return list(map(list, zip(*rows, strict=True)))

@@ -18,12 +18,13 @@ A crash between the commit and the look is made good by upkeep, which looks agai
 All functions want a transaction (`apply_pending` opens its own): they set how it plans and commits.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from datetime import date, datetime, timedelta
 from typing import Any, NamedTuple
 
 from pombo.store.channel_evidence import Heard
 from pombo.store.database import Connection
+from pombo.store.planning import columns, plan_by_index
 from pombo.store.settlement import Evidence
 
 
@@ -73,17 +74,8 @@ class _Move(NamedTuple):
     error_title: str | None = None
 
 
-# Statements that read `deliveries` take each message by itself (LATERAL, with OFFSET 0 as a fence), and are planned
-# anew each time, for the tables' sizes of now and only the days named. Otherwise the planner, which knows nothing of
-# today's partition until it is analyzed, reads it whole for every message: 600 times slower at 50,000 rows. `+ 0` keeps
-# it from an index that is good for nothing but the channel.
-# The commit may be lost in a crash, since what it was made from (queued webhooks, kept receipts) is then still there.
-_PREPARE = """
-SELECT set_config('plan_cache_mode', 'force_custom_plan', true), set_config('enable_seqscan', 'off', true),
-       set_config('enable_hashjoin', 'off', true), set_config('enable_mergejoin', 'off', true),
-       set_config('synchronous_commit', 'off', true), (now() AT TIME ZONE 'UTC')::date AS today
-"""
-
+# Statements that read `deliveries` take each message by itself (LATERAL, with OFFSET 0 as a fence), by index
+# (`planning`). `+ 0` keeps the planner from an index that is good for nothing but the channel.
 _LOCATE_BY_KEY = """
 SELECT r.n, d.id, d.day
 FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::date[]) WITH ORDINALITY
@@ -300,10 +292,10 @@ async def sift(connection: Connection, evidence: Sequence[Evidence]) -> tuple[li
     """
     if not evidence:
         return [], []
-    today = await _prepare(connection)
+    today = await plan_by_index(connection)
     rows = await connection.fetch(
         _ALREADY_SETTLED,
-        *_columns([(e.workspace_id, e.channel_id, e.message_id, e.day, e.provider_id) for e in evidence]),
+        *columns([(e.workspace_id, e.channel_id, e.message_id, e.day, e.provider_id) for e in evidence]),
         min(e.day for e in evidence),
         today + _DAY,
     )
@@ -328,7 +320,7 @@ async def apply(connection: Connection, receipts: Sequence[Receipt]) -> Applied:
     """Moves what it finds."""
     if not receipts:
         return Applied([], [])
-    today = await _prepare(connection)
+    today = await plan_by_index(connection)
     located, unmatched = await _locate(connection, receipts, today)
     await _move(
         connection,
@@ -342,7 +334,7 @@ async def apply(connection: Connection, receipts: Sequence[Receipt]) -> Applied:
 
 async def locate(connection: Connection, receipts: Sequence[Receipt]) -> list[tuple[Receipt, int, date]]:
     """(receipt, message id, day) of those whose message is in the log."""
-    return (await _locate(connection, receipts, await _prepare(connection)))[0]
+    return (await _locate(connection, receipts, await plan_by_index(connection)))[0]
 
 
 async def keep(connection: Connection, receipts: Sequence[Receipt], watermarks: Sequence[Watermark]) -> None:
@@ -351,9 +343,9 @@ async def keep(connection: Connection, receipts: Sequence[Receipt], watermarks: 
     After its commit the caller must `catch_up` with the same.
     """
     if receipts:
-        await connection.execute(_KEEP_RECEIPTS, *_columns([receipt[:7] for receipt in receipts]))
+        await connection.execute(_KEEP_RECEIPTS, *columns([receipt[:7] for receipt in receipts]))
     if watermarks:
-        await connection.execute(_KEEP_WATERMARKS, *_columns(watermarks))
+        await connection.execute(_KEEP_WATERMARKS, *columns(watermarks))
 
 
 async def catch_up(
@@ -366,7 +358,7 @@ async def catch_up(
 
     Returns (workspace, message) of those that it found something for.
     """
-    today = await _prepare(connection)
+    today = await plan_by_index(connection)
     tomorrow = today + _DAY
     located, _ = await _locate(connection, receipts, today)
     accepted = [
@@ -376,15 +368,15 @@ async def catch_up(
     moves: list[_Move] = []
     if accepted:
         first = min(message.since or today - _DAY for message in accepted)
-        columns = _columns([message[:4] for message in accepted])
-        moves += [_Move(*row) for row in await connection.fetch(_TAKE_KEPT, *columns, first, tomorrow)]
+        keys = columns([message[:4] for message in accepted])
+        moves += [_Move(*row) for row in await connection.fetch(_TAKE_KEPT, *keys, first, tomorrow)]
     marked = await _of_channels(connection, _CHANNELS_WITH_WATERMARKS, settled)
     if marked:
         first = min(message.since or today - _DAY for message in marked)
-        columns = _columns([message[:3] for message in marked])
-        moves += [_Move(*row) for row in await connection.fetch(_LOCATE_BY_KEPT_WATERMARK, *columns, first, tomorrow)]
+        keys = columns([message[:3] for message in marked])
+        moves += [_Move(*row) for row in await connection.fetch(_LOCATE_BY_KEPT_WATERMARK, *keys, first, tomorrow)]
     if watermarks:
-        rows = await connection.fetch(_LOCATE_BY_WATERMARK, *_columns(watermarks), tomorrow)
+        rows = await connection.fetch(_LOCATE_BY_WATERMARK, *columns(watermarks), tomorrow)
         moves += [_Move(*row) for row in rows]
     await _move(connection, moves)
     return [(move.workspace_id, move.id) for move in moves]
@@ -427,12 +419,6 @@ async def kept_watermarks(
     return [Watermark(*row) for row in await connection.fetch(_KEPT_WATERMARKS, since, *cursor, limit)]
 
 
-async def _prepare(connection: Connection) -> date:
-    """Settings for the rest of the transaction; today's date in UTC by the database's clock."""
-    today: date = await connection.fetchval(_PREPARE, column=5)
-    return today
-
-
 async def _locate(
     connection: Connection, receipts: Sequence[Receipt], today: date
 ) -> tuple[list[tuple[Receipt, int, date]], list[Receipt]]:
@@ -469,7 +455,7 @@ async def _find(
 ) -> tuple[list[tuple[Receipt, int, date]], list[Receipt]]:
     if not receipts:
         return [], []
-    hits = await connection.fetch(statement, *_columns(rows), first, last)
+    hits = await connection.fetch(statement, *columns(rows), first, last)
     found = {n for n, _, _ in hits}
     missing = [receipt for n, receipt in enumerate(receipts, 1) if n not in found]
     return [(receipts[n - 1], id, day) for n, id, day in hits], missing
@@ -482,15 +468,11 @@ async def _of_channels(
     channels = list({message[:2] for message in messages})
     if not channels:
         return []
-    found = {tuple(row) for row in await connection.fetch(statement, *_columns(channels))}
+    found = {tuple(row) for row in await connection.fetch(statement, *columns(channels))}
     return [message for message in messages if message[:2] in found] if found else []
 
 
 async def _move(connection: Connection, moves: Sequence[_Move]) -> None:
     if moves:
         days = [move.day for move in moves]
-        await connection.execute(_MOVE, *_columns(moves), min(days), max(days))
-
-
-def _columns(rows: Iterable[tuple[Any, ...]]) -> list[list[Any]]:
-    return list(map(list, zip(*rows, strict=True)))
+        await connection.execute(_MOVE, *columns(moves), min(days), max(days))
