@@ -1,15 +1,16 @@
 """What is read ahead when some of it cannot leave."""
 
 import asyncio
+import random
 
 import pytest
 
 from pombo.domain.channels import ChannelKind
 from pombo.domain.classes import MessageClass
-from pombo.sending import reader
+from pombo.sending import class_queue, reader
 from pombo.sending.breaker import BreakerState
 from pombo.sending.lane import Lane
-from pombo.sending.outgoing import Stream
+from pombo.sending.outgoing import Outgoing, Stream
 from pombo.sending.pairs import PAIR_BURST
 from pombo.sending.reader import Reader, ReaderStats
 from pombo.store.database import Database
@@ -102,3 +103,37 @@ async def test_soon_before_a_channel_may_send_again_a_little_is_read_for_its_pro
     assert lane.buffered == reader.LEAST_ROWS
     assert len(lane.take(50, 301.0)) == 1
     assert lane.breaker.state is BreakerState.HALF_OPEN
+
+
+@pytest.mark.parametrize("seed", range(4))
+async def test_what_had_no_room_behind_others_to_its_recipient_leaves_later_in_order(
+    database: Database, tenant: Tenant, monkeypatch: pytest.MonkeyPatch, seed: int
+) -> None:
+    monkeypatch.setattr(class_queue, "MOST_PARKED_EACH", 3)
+    monkeypatch.setattr(class_queue, "MOST_PARKED", 5)
+    monkeypatch.setattr(reader, "ROWS_A_READ", 20)
+    chance = random.Random(seed)
+    flooded = [chance.choice(["ana", "bob", "cem"]) for _ in range(120)]
+    run = await run_to(database, tenant, *flooded, *(f"other {n}" for n in range(60)))
+    lane = lane_for(tenant, run, MessageClass.BULK, ChannelKind.MESSENGER)
+    bulk = Reader(ReaderStats(), MessageClass.TRANSACTIONAL, MessageClass.BULK)
+    flying: list[Outgoing] = []
+    left: list[Outgoing] = []
+    async with asyncio.timeout(20), database.borrow() as connection:
+        for now in range(2, 800):
+            await bulk.fill(connection, [lane], float(now))
+            flying += (taken := lane.take(chance.randint(1, 20), float(now)))
+            left += taken
+            chance.shuffle(flying)
+            for message in flying[: chance.randint(0, len(flying))]:
+                flying.remove(message)
+                await connection.execute("DELETE FROM outbox WHERE id = $1", message.id)
+                lane.open -= 1
+                lane.waiting_ids.discard(message.id)
+                lane.release(message)
+            lane.streams[run.run_id].more |= now % 5 == 0  # a poll
+    assert len(left) == len(flooded) + 60
+    assert [message.recipient for message in left[:20]] != flooded[:20]
+    for person in {message.recipient for message in left}:
+        theirs = [message.id for message in left if message.recipient == person]
+        assert theirs == sorted(theirs)

@@ -1,7 +1,8 @@
 """The rate that a channel has learned (row E4): lower when Meta says so, back up when it is quiet.
 
-Meta names neither a rate nor a time to wait. So a refusal for being too fast halves the rate, usage headers near their
-end take a fifth of it, and each quiet period gives a twentieth of the maximum back: from half to full in some 100 s.
+Meta names neither a rate nor a time to wait. So a refusal for being too fast halves the rate, and usage headers near their
+end take a fifth of it. Each quiet period gives back half of the way to the rate that was too fast, which is about where
+the limit lies, or a twentieth of the maximum, whichever is more: from half to full in a minute.
 """
 
 from dataclasses import dataclass
@@ -28,6 +29,8 @@ class AdaptiveRate:
     current: float
     reason: str = AT_MAXIMUM
     changed_at: float = float("-inf")
+    too_fast: float = 0.0
+    """The rate that Meta last complained of."""
 
     @property
     def learned(self) -> float | None:
@@ -48,7 +51,8 @@ class AdaptiveRate:
         """Call it now and then; True when the rate was raised."""
         if self.current >= self.maximum or now - self.changed_at < QUIET_S:
             return False
-        self.current = min(self.maximum, self.current + _RAISE * self.maximum)
+        step = max(_RAISE * self.maximum, (self.too_fast - self.current) / 2)
+        self.current = min(self.maximum, self.current + step)
         self.changed_at = now
         if self.current == self.maximum:
             self.reason = AT_MAXIMUM
@@ -56,12 +60,13 @@ class AdaptiveRate:
 
     def set_maximum(self, maximum: float) -> None:
         """What was learnt is kept as a part of the maximum."""
-        self.current = maximum * (self.current / self.maximum)
-        self.maximum = maximum
+        scale = maximum / self.maximum
+        self.current, self.too_fast, self.maximum = self.current * scale, self.too_fast * scale, maximum
 
     def _lower(self, factor: float, now: float, why: str) -> bool:
         if now - self.changed_at < _STEP_EVERY_S and self.current < self.maximum:
             return False
+        self.too_fast = self.current
         self.current = max(self.maximum * LEAST, self.current * factor)
         self.reason, self.changed_at = why, now
         return True

@@ -1,19 +1,38 @@
 """What a lane holds of one class: streams in turn, and one message to a recipient at a time.
 
 A message that was taken stands in `front` of its recipient until it is settled, also while it waits for another attempt
-or is in doubt. Later ones to the same recipient are parked behind it, so that order holds through retries.
+or is in doubt. Later ones to the same recipient are parked behind it, so that order holds through retries. One who gets
+more than others fills no memory: what is beyond is forgotten, and read again once those parked have left.
 """
 
 from collections import deque
 from collections.abc import Iterable
+from typing import NamedTuple
 
 from pombo.domain.classes import MessageClass
+from pombo.sending.media_limit import MediaLimit
 from pombo.sending.outgoing import Outgoing, Stream
 from pombo.sending.pairs import PairLimit
 
+# Messages that wait for an earlier one to their recipient: to one, and to all of a lane's class.
+MOST_PARKED_EACH = 100
+MOST_PARKED = 2_000
+# What was forgotten is read again so often at most, for that means to read the streams from their beginning.
+READ_AGAIN_S = 10.0
+
+
+class Taken(NamedTuple):
+    messages: list[Outgoing]
+    delayed: list[tuple[float, Outgoing]]
+    """By a limit of single recipients or of a kind of content; each with its time."""
+    forgotten: list[Outgoing]
+
 
 class ClassQueue:
-    __slots__ = ("buffered", "delayed_count", "front", "message_class", "parked", "parked_count", "turns")
+    __slots__ = (
+        "_drained", "_excess", "_read_again_at", "buffered", "delayed_count", "front", "message_class", "parked",
+        "parked_count", "turns",
+    )  # fmt: skip
 
     def __init__(self, message_class: MessageClass) -> None:
         self.message_class = message_class
@@ -25,8 +44,22 @@ class ClassQueue:
         """Recipient → the id of the message that later ones must wait for."""
         self.parked: dict[str, deque[Outgoing]] = {}
         self.parked_count = 0
+        self._excess: dict[str, set[Stream]] = {}
+        """Recipients of whose messages some were forgotten → the streams that these were from."""
+        self._drained: set[str] = set()
+        """Of these recipients: those for whom nothing is parked any more."""
+        self._read_again_at = float("-inf")
         self.delayed_count = 0
         """Messages that were handed out as delayed and have not been put back; their lane keeps them."""
+
+    @property
+    def overflows(self) -> bool:
+        """Whether some messages were forgotten, and lie before others when their stream is read from its beginning."""
+        return bool(self._excess)
+
+    def is_awaited(self, recipient: str) -> bool:
+        """Whether others wait for the recipient's message in front."""
+        return recipient in self.parked or recipient in self._excess
 
     def enqueue(self, stream: Stream, messages: Iterable[Outgoing]) -> None:
         before = len(stream.queue)
@@ -34,12 +67,9 @@ class ClassQueue:
         self.buffered += len(stream.queue) - before
         self._into_turn(stream)
 
-    def take(
-        self, count: int, now: float, pairs: PairLimit | None
-    ) -> tuple[list[Outgoing], list[tuple[float, Outgoing]]]:
-        """Up to `count` messages, streams in turn; and those that the pair limit delays, each with its time."""
-        taken: list[Outgoing] = []
-        delayed: list[tuple[float, Outgoing]] = []
+    def take(self, count: int, now: float, pairs: PairLimit | None, media: MediaLimit | None) -> Taken:
+        """Up to `count` messages, streams in turn."""
+        taken, delayed, forgotten = result = Taken([], [], [])
         turns, front = self.turns, self.front
         progress = True
         while turns and progress and len(taken) < count:
@@ -53,13 +83,20 @@ class ClassQueue:
                 if stream.limit is not None:
                     part = stream.limit.take(part, now)
                 end = before + part
+                direct_media = media if stream.payload is None else None
                 while queue and len(taken) < end:
                     message = queue.popleft()
                     self.buffered -= 1
-                    holder = front.setdefault(message.recipient, message.id)
-                    if holder != message.id:
-                        self._park(message)
-                    elif pairs is not None and (wait := pairs.take(message.recipient, now)):
+                    recipient = message.recipient
+                    if (holder := front.get(recipient)) != message.id:
+                        if holder is not None or recipient in self._excess:
+                            if not self._park(message):
+                                forgotten.append(message)
+                            continue
+                        front[recipient] = message.id
+                    if (pairs is not None and (wait := pairs.take(recipient, now))) or (
+                        direct_media is not None and (wait := direct_media.take(message, now, len(delayed)))
+                    ):
                         delayed.append((now + wait, message))
                         self.delayed_count += 1
                     else:
@@ -73,7 +110,7 @@ class ClassQueue:
                     turns.append(stream)
                 else:
                     stream.in_turn = False
-        return taken, delayed
+        return result
 
     def put_back(self, message: Outgoing) -> None:
         """Before all else of its stream: a parked or delayed message whose time has come."""
@@ -88,6 +125,8 @@ class ClassQueue:
         del self.front[recipient]
         waiting = self.parked.get(recipient)
         if not waiting:
+            if recipient in self._excess:
+                self._drained.add(recipient)
             return False
         first = waiting.popleft()
         self.parked_count -= 1
@@ -115,14 +154,48 @@ class ClassQueue:
                     self.parked[recipient] = left
                 else:
                     del self.parked[recipient]
+        for recipient, streams in list(self._excess.items()):
+            streams.discard(stream)
+            if not streams:
+                self._let_in(recipient)
         for message in dropped:
             # One that was put back stood in front without having been taken.
             self.release(message.recipient, message.id)
         return dropped
 
-    def _park(self, message: Outgoing) -> None:
-        self.parked.setdefault(message.recipient, deque()).append(message)
+    def read_again(self, now: float) -> list[Outgoing]:
+        """Starts the streams over of which something was forgotten that may now leave.
+
+        Returns queued messages that are forgotten too, because those before them are read again.
+        """
+        if not self._drained or now - self._read_again_at < READ_AGAIN_S:
+            return []
+        self._read_again_at = now
+        recipients, self._drained = self._drained, set()
+        forgotten: list[Outgoing] = []
+        for stream in {stream for recipient in recipients for stream in self._excess.pop(recipient)}:
+            forgotten += (theirs := [message for message in stream.queue if message.recipient in recipients])
+            if theirs:
+                stream.queue = deque(message for message in stream.queue if message.recipient not in recipients)
+                self.buffered -= len(theirs)
+            stream.start_over()
+        return forgotten
+
+    def _park(self, message: Outgoing) -> bool:
+        """False when the message is to be forgotten."""
+        recipient = message.recipient
+        waiting = self.parked.get(recipient, ())
+        if recipient in self._excess or len(waiting) >= MOST_PARKED_EACH or self.parked_count >= MOST_PARKED:
+            self._excess.setdefault(recipient, set()).add(message.stream)
+            return False
+        self.parked.setdefault(recipient, deque()).append(message)
         self.parked_count += 1
+        return True
+
+    def _let_in(self, recipient: str) -> None:
+        """Nothing of theirs is to be read again."""
+        del self._excess[recipient]
+        self._drained.discard(recipient)
 
     def _into_turn(self, stream: Stream) -> None:
         if stream.queue and not stream.in_turn:

@@ -11,6 +11,7 @@ from pombo.meta.transport import RequestHead
 from pombo.sending.adaptive import AdaptiveRate
 from pombo.sending.breaker import Breaker, BreakerState
 from pombo.sending.class_queue import ClassQueue
+from pombo.sending.media_limit import MediaLimit
 from pombo.sending.outgoing import Outgoing, Stream
 from pombo.sending.pacer import RESERVED_FOR_REPLIES, TokenBucket
 from pombo.sending.pairs import PairLimit
@@ -25,8 +26,6 @@ MOST_READ_AHEAD = 4000
 # One statement's intents: so many that its own cost is shared, so few that answers and replies need not wait for the
 # rendering of more. 500 are slower by a twentieth.
 MOST_INTENTS = 250
-# Messenger takes 10 audio or video messages a second from a Page (Meta's rate limits, 2026), below any channel's rate.
-MEDIA_RATE = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,8 +80,7 @@ class Lane:
         self.breaker = breaker
         whatsapp = channel.kind is ChannelKind.WHATSAPP
         self.pairs = PairLimit() if whatsapp else None
-        self.media = None if whatsapp else TokenBucket(MEDIA_RATE, 0.0)
-        """For streams of audio and video."""
+        self.media = None if whatsapp else MediaLimit(pacer.started)
         self.streams: dict[int, Stream] = {}
         self.leaving: list[Stream] = []
         """Dropped streams of which something collected has not left yet."""
@@ -170,12 +168,20 @@ class Lane:
         tokens = self.pacer.take(wanted, now, _reserve(queue))
         if not tokens:
             return []
-        taken, delayed = queue.take(tokens, now, self.pairs)
+        taken, delayed, forgotten = queue.take(tokens, now, self.pairs, self.media)
         if len(taken) < tokens:
             self.pacer.give_back(tokens - len(taken))
         for at, message in delayed:
             heapq.heappush(self._delayed, (at, next(self._numbers), message))
+        self._forget(forgotten)
         return taken
+
+    def read_again(self, queue: ClassQueue, now: float) -> None:
+        """What had no room behind others to the same recipient is to be read again, once these have left."""
+        self._forget(queue.read_again(now))
+
+    def _forget(self, messages: list[Outgoing]) -> None:
+        self.waiting_ids.difference_update(message.id for message in messages)
 
     def set_rate(self, rate: float, now: float) -> None:
         self.pacer.set_rate(rate, now)
@@ -241,8 +247,8 @@ class Lane:
     def holding(self, most: int) -> list[int]:
         """Messages away that hold somebody up, and up to `most` of the others, those away for longest."""
         found = (
-            [id for id, away in self.away.items() if away.recipient in self.queues[away.message_class].parked]
-            if any(queue.parked for queue in self.queues)
+            [id for id, away in self.away.items() if self.queues[away.message_class].is_awaited(away.recipient)]
+            if any(queue.parked or queue.overflows for queue in self.queues)
             else []
         )
         return found + list(islice(self.away, most))
@@ -266,7 +272,7 @@ class Lane:
             for message in mine:
                 queue.release(message.recipient, message.id)
             dropped += mine
-        self.waiting_ids.difference_update(message.id for message in dropped)
+        self._forget(dropped)
 
     @property
     def is_clear(self) -> bool:

@@ -32,8 +32,8 @@ ROWS_A_READ = 5_000
 LEAST_ROWS = 20
 # Replies come one by one: this many of one channel at a time are read ahead.
 REPLIES_AHEAD = 50
-# Messages of one lane that wait for an earlier one to their recipient; above, its stream is not read on.
-MOST_PARKED = 2_000
+# Messages of one lane that a limit of single recipients or of a kind of content delays; above, it is not read on.
+MOST_DELAYED = 2_000
 # Of all lanes together, some 50 MB: a worker's memory does not grow with what is due.
 MOST_HELD = 100_000
 # A lane that may send nothing for longer (throttled, breaker open) is not read for, and gives up what it holds when
@@ -65,7 +65,7 @@ class Reader:
         if lane.breaker.state is not BreakerState.CLOSED:
             # One of them is the probe, and nobody knows when the others follow.
             target = LEAST_ROWS
-        if queue.buffered * 2 > target or queue.parked_count >= MOST_PARKED:
+        if queue.buffered * 2 > target or queue.delayed_count >= MOST_DELAYED:
             return 0
         return target - queue.buffered
 
@@ -83,6 +83,8 @@ class Reader:
                 continue
             for message_class in self._classes:
                 queue = lane.queues[message_class]
+                # Here, where no read of this class is under way: what it brought would overtake what is read again.
+                lane.read_again(queue, now)
                 room = self._room(lane, queue)
                 if room > 0 and (
                     hungry := [s for s in lane.streams.values() if s.more and s.message_class is queue.message_class]
@@ -162,4 +164,6 @@ def _reading(stream: Stream, limit: int, now: float) -> Reading:
         # What is in the lane's hands comes first: also what is parked, delayed, or being collected just now.
         queue = lane.queues[stream.message_class]
         limit += len(stream.queue) + queue.parked_count + queue.delayed_count + min(lane.open, MOST_INTENTS)
+        if queue.overflows:
+            limit = max(limit, ROWS_A_READ)
     return Reading(lane.channel.workspace_id, lane.channel.id, stream.run_id, *stream.cursor, limit)

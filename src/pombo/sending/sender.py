@@ -190,7 +190,10 @@ class Sender:
                 for lane in ready:
                     if (left := capacity - len(batch)) <= 0:
                         break
-                    batch += lane.take(min(share, left), now)
+                    batch += (taken := lane.take(min(share, left), now))
+                    if not (taken or lane.buffered):
+                        # All that it had waits for others to the same recipients.
+                        self.hungry.set()
         self._count(batch)
         if self.pacer is not None:
             self.pacer.give_back(capacity - len(batch))

@@ -51,7 +51,7 @@ class Streams:
             return
         payload = await self._payload(connection, lane.channel, run_id)
         if payload is not None:
-            limit = lane.media if payload.is_media else None
+            limit = lane.media.bucket if lane.media is not None and payload.is_media else None
             lane.streams[run_id] = Stream(lane, run_id, payload, message_class, limit)
 
     async def _payload(self, connection: Connection, channel: Channel, run_id: int) -> CompiledPayload | None:
