@@ -103,7 +103,7 @@ class Consequences:
             self._pause(stream, error, f"{stream.failures} messages in a row failed: {error.words} {error.next_step}")
 
     def _pause(self, stream: Stream, error: SendError, why: str) -> None:
-        # Dropped at once; should the stream be opened again before the pause is stored, a few more are refused.
+        stream.lane.pausing.add(stream.run_id)
         stream.lane.drop_stream(stream.run_id)
         self._writer.pause(stream, error, why)
 

@@ -60,6 +60,7 @@ class Lane:
         "open",
         "pacer",
         "pairs",
+        "pausing",
         "queues",
         "resume_at",
         "stop_saved",
@@ -82,6 +83,8 @@ class Lane:
         self.pairs = PairLimit() if whatsapp else None
         self.media = None if whatsapp else MediaLimit(pacer.started)
         self.streams: dict[int, Stream] = {}
+        self.pausing: set[int] = set()
+        """Runs that an error pauses, while the tables do not tell so yet: their streams are not opened."""
         self.leaving: list[Stream] = []
         """Dropped streams of which something collected has not left yet."""
         self.queues = tuple(ClassQueue(message_class) for message_class in MessageClass)

@@ -55,6 +55,7 @@ class _Further:
     """Of those stopped: what the database did not stop after all."""
     pauses: dict[tuple[int, int], RunPause] = field(default_factory=dict)
     """By workspace and run: many messages of a run meet the same error at once."""
+    paused: list[Stream] = field(default_factory=list)
     suppressions: list[Suppression] = field(default_factory=list)
     throttles: list[Cooldown] = field(default_factory=list)
     breakers: dict[tuple[int, int], Cooldown | None] = field(default_factory=dict)
@@ -161,6 +162,7 @@ class OutcomeWriter:
         self._waiting.further.pauses[channel.workspace_id, stream.run_id] = RunPause(
             channel.workspace_id, channel.id, stream.run_id, template, error.full_code, why
         )
+        self._waiting.further.paused.append(stream)
         self._rung.set()
 
     def suppress(self, message: Outgoing, error: SendError) -> None:
@@ -272,6 +274,8 @@ class OutcomeWriter:
             lane.stop_saved = True
         for lane in batch.further.spared:
             lane.stopped, lane.breaker.reason = False, None
+        for stream in batch.further.paused:
+            stream.lane.pausing.discard(stream.run_id)
         count = len(batch.messages)
         self.stats.unsaved -= count
         self.stats.written += count

@@ -27,6 +27,8 @@ class Streams:
 
     async def refresh(self, connection: Connection, worker_id: WorkerId) -> None:
         """Opens what was opened, drops what was paused or closed; any stream may have something to read."""
+        # Of before the look: by its end they may be saved, and the look may have been before that.
+        pausing = {key: set(lane.pausing) for key, lane in self._lanes.items() if lane.pausing}
         rows = await outbox.open_streams(connection, worker_id)
         wanted: dict[tuple[int, int], dict[int, int]] = {}
         for workspace_id, channel_id, run_id, message_class in rows:
@@ -37,7 +39,7 @@ class Streams:
                 continue
             for run_id in lane.streams.keys() - runs.keys():
                 lane.drop_stream(run_id)
-            for run_id in runs.keys() - lane.streams.keys():
+            for run_id in runs.keys() - lane.streams.keys() - lane.pausing - pausing.get(key, set()):
                 await self._open(connection, lane, run_id, MessageClass(runs[run_id]))
             for stream in lane.streams.values():
                 stream.more = True
