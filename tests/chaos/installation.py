@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import urlsplit
 
 import asyncpg
 import httpx
@@ -65,12 +65,10 @@ class Installation:
         self.meta_line = await _line(stack, (upstream.hostname, upstream.port))
         self.webhook_line = await _line(stack, ("127.0.0.1", 0))
         await self._add_channels()
-        address = urlsplit(self.database.url)
-        socket = f"{parse_qs(address.query)['host'][0]}/.s.PGSQL.5432"
         for number in range(self.scale.workers):
-            line = await _line(stack, socket)
+            line, url = await Proxy.to_database(self.database.url)
+            stack.push_async_callback(line.close)
             self.database_lines.append(line)
-            url = f"postgresql://postgres@127.0.0.1:{line.port}{address.path}?sslmode=disable"
             stop_file = {"POMBO_TEST_STOP_BEFORE_WRITE": str(self.stop_file(number))}
             self.workers.append(self._role("worker", f"worker{number}", {"DATABASE_URL": url, **stop_file}))
         stack.push_async_callback(self._end)

@@ -3,6 +3,7 @@
 line = await Proxy.open(("127.0.0.1", 5432))        # or the path of a Unix socket
 line.silence()    # both ends hear nothing more, and are not told: a network that swallows packets
 line.speak()      # what was said meanwhile arrives now, or (forget=True) the connections break
+line.lose()       # those that are open lead nowhere from now on; new ones do: a router that has lost its memory
 line.sever()      # connections are reset, and so is each new one
 line.mend()
 line.cuts = Cuts(random, request=0.01, answer=0.01)
@@ -14,6 +15,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, cast
+from urllib.parse import parse_qs, urlsplit
 
 Address = tuple[str, int] | str
 """Host and port, or the path of a Unix socket."""
@@ -60,8 +62,19 @@ class Proxy:
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
+    @classmethod
+    async def to_database(cls, url: str) -> tuple["Proxy", str]:
+        """To the embedded server; and the URL by which it leads there."""
+        address = urlsplit(url)
+        proxy = await cls.open(f"{parse_qs(address.query)['host'][0]}/.s.PGSQL.5432")
+        return proxy, f"postgresql://postgres@127.0.0.1:{proxy.port}{address.path}?sslmode=disable"
+
     def silence(self) -> None:
         self.silent = True
+
+    def lose(self) -> None:
+        for link in self._links:
+            link.lost = True
 
     def speak(self, *, forget: bool = False) -> None:
         self.silent = False
@@ -100,6 +113,7 @@ class _Link:
         self._upstream = _End(self, is_caller=False)
         self.caller.other, self._upstream.other = self._upstream, self.caller
         self._connecting: asyncio.Task[None] | None = None
+        self.lost = False
 
     def opened(self) -> None:
         if self._proxy._severed:
@@ -150,7 +164,7 @@ class _Link:
 
     @property
     def silent(self) -> bool:
-        return self._proxy.silent
+        return self.lost or self._proxy.silent
 
     @property
     def delay_s(self) -> float:

@@ -24,7 +24,6 @@ from pombo.telemetry import log
 PRESENCE_BELL = "pombo_presence"
 
 _TICK_S = 1.0
-_RETRY_S = 0.5
 # A revoked key's sockets live so long at most.
 _KEYS_EVERY_S = 15.0
 
@@ -121,13 +120,7 @@ class RealTime:
             event_log.NUMBERED_BELL: lambda _: self._reader.bell.set(),
             PRESENCE_BELL: self._board.hear,
         }
-        while True:
-            with contextlib.suppress(DatabaseUnavailable):
-                async with self._database.listen(bells) as connection:
-                    self._board.ask()
-                    while not connection.is_closed():
-                        await asyncio.sleep(_RETRY_S)
-            await asyncio.sleep(_RETRY_S)
+        await self._database.keep_listening(bells, began=self._board.ask)
 
     async def _tick(self, stop: asyncio.Event) -> None:
         looked_at = asyncio.get_running_loop().time()

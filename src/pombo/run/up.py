@@ -18,7 +18,7 @@ from pombo.run.supervisor import Role, Supervisor
 from pombo.sending.worker import worker_name
 from pombo.settings import Settings
 from pombo.store import partitions, schema, workers_view
-from pombo.store.database import away, connect
+from pombo.store.database import away, close, connect
 from pombo.store.errors import DatabaseUnavailable
 from pombo.telemetry import log
 
@@ -122,4 +122,4 @@ async def _registered(place: Place, pid: int) -> int:
     except DatabaseUnavailable:
         return 0
     finally:
-        await connection.close(timeout=1)
+        await close(connection)

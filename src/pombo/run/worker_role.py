@@ -29,14 +29,12 @@ from pombo.store.audience import DUE_BELL
 from pombo.store.channels import LEASE_BELL
 from pombo.store.database import Database
 from pombo.store.direct import parse_due
-from pombo.store.errors import DatabaseUnavailable
 from pombo.store.run_control import CONTROL_BELL
 from pombo.store.runs import NEW_RUN_BELL
 from pombo.telemetry import log
 from pombo.upkeep import old_events
 from pombo.upkeep.schedule import Duty, Upkeep
 
-_RETRY_S = 0.5
 _DUTIES_S = 3.0
 _SWEEP_EVERY = timedelta(minutes=5)
 _WAKE_EVERY = timedelta(seconds=5)
@@ -121,17 +119,9 @@ async def _work(settings: Settings, place: Place, database: Database, stop: asyn
         replies.BELL: lambda _: follower.bell.set(),
     }
 
-    async def listen() -> None:
-        # Bells only save waiting for the next poll, so that losing them loses nothing.
-        while not stop.is_set():
-            with contextlib.suppress(DatabaseUnavailable):
-                async with database.listen(bells) as connection:
-                    while not stop.is_set() and not connection.is_closed():
-                        await asyncio.sleep(_RETRY_S)
-            await asyncio.sleep(_RETRY_S)
-
     spare_the_collector()
-    listening = asyncio.create_task(listen(), name="bells")
+    # Bells only save waiting for the next poll, so that losing them loses nothing.
+    listening = asyncio.create_task(database.keep_listening(bells, began=worker.ring), name="bells")
     duties = [
         asyncio.create_task(worker.run(stop), name="sending"),
         asyncio.create_task(expander.run(stop), name="expander"),

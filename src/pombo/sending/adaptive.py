@@ -1,8 +1,8 @@
 """The rate that a channel has learned (row E4): lower when Meta says so, back up when it is quiet.
 
-Meta names neither a rate nor a time to wait. So a refusal for being too fast halves the rate, and usage headers near their
-end take a fifth of it. Each quiet period gives back half of the way to the rate that was too fast, which is about where
-the limit lies, or a twentieth of the maximum, whichever is more: from half to full in a minute.
+Meta names neither a rate nor a time to wait. So a refusal for being too fast halves the rate, and usage headers near
+their end take a fifth of it. Each quiet period gives back half of the way to the rate that was too fast, which is about
+where the limit lies, or a twentieth of the maximum, whichever is more: from half to full in a minute.
 """
 
 from dataclasses import dataclass

@@ -253,7 +253,7 @@ class OutcomeWriter:
         """And those that wait by then: one after the other on one connection, which costs a round trip to give back."""
         while True:
             try:
-                async with self._database.borrow() as connection:
+                async with self._database.borrow(for_lanes=True) as connection:
                     while True:
                         await self._write(connection, batch)
                         self._note_saved(batch)
@@ -339,7 +339,7 @@ class OutcomeWriter:
             if not accepted:
                 continue
             try:
-                async with self._database.borrow() as connection:
+                async with self._database.borrow(for_lanes=True) as connection:
                     await receipts.apply_pending(
                         connection,
                         [s.workspace_id for s in accepted],

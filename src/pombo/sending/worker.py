@@ -262,7 +262,7 @@ class Worker:
         """Runs a loop that needs the database, again whenever it was away."""
         while while_stopping or not self._stopping:
             try:
-                async with self._database.borrow() as connection:
+                async with self._database.borrow(for_lanes=True) as connection:
                     await loop(connection)
                 return
             except (DatabaseUnavailable, *TRY_AGAIN) as error:

@@ -1,14 +1,16 @@
-"""Pools of connections, one per database role, and what counts as "the database is away".
+"""Pools of connections by database role, and what counts as "the database is away".
 
-`app` is held by row-level security: open a `tenant` transaction and see one workspace. `worker` passes it: lanes,
-ingest, upkeep, webhooks, bulk COPY. `owner` makes and drops partitions.
+`app` is held by row-level security: open a `tenant` transaction and see one workspace. `worker` passes it: ingest,
+upkeep, webhooks, bulk COPY; and so does `lanes`, for short statements that nobody may wait for in vain. `owner` makes
+and drops partitions.
 """
 
 import asyncio
+import contextlib
 import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import asyncpg
 
@@ -51,14 +53,35 @@ _IDLE_IN_TRANSACTION = "3s"
 # That does not reach a client which fell silent (was stopped, or cut off) between preparing a statement and executing
 # it, because its session does not count as idle then. This does, from PostgreSQL 17 on. Ours take a second at most.
 _BOUND = "set_config('transaction_timeout', '20s', true)"
-# A request's caller has given up by then; what workers do in one statement takes a second at most, unless the server is
-# in trouble; DDL has its own lock time-outs and may wait for a long reader.
-_STATEMENT_TIMEOUT: dict[Role, str] = {"pombo_app": "15s", "pombo_worker": "60s", "pombo_owner": "0"}
-# The server's time-out does not reach a client that the network has silently cut off; this one does.
-_COMMAND_TIMEOUT_S: dict[Role, float] = {"pombo_app": 20.0, "pombo_worker": 65.0}
+# A connection that is given back, or closed, has to answer within this time.
+_GIVE_BACK_S = 2.0
+# The loops of a worker that sends take nine, most of them for as long as it runs; made when they are needed.
+_LANE_CONNECTIONS = 32
+# Whether a connection that only listens still leads anywhere is asked so often.
+_PULSE_S = 2.0
+_PULSE_TIMEOUT_S = 4.0
+_RETRY_S = 0.5
 
 
-def _settings(role: Role, application: str) -> dict[str, str]:
+class _Patience(NamedTuple):
+    """The server ends a statement after `statement`, of which a client that was silently cut off does not hear: that
+    gives up after `command_s`, when the statement is over on the server as well."""
+
+    statement: str
+    command_s: float
+
+
+# A request's caller has given up by then.
+_REQUESTS = _Patience("15s", 20.0)
+# A statement of the lanes takes a second at most, unless the server is in trouble.
+_LANES = _Patience("15s", 18.0)
+# Whole imports, pages of history, sweeps of old rows.
+_WORK = _Patience("60s", 65.0)
+# DDL has its own lock time-outs and may wait for a long reader.
+_NONE = _Patience("0", 0.0)
+
+
+def _settings(role: Role, application: str, patience: _Patience) -> dict[str, str]:
     return {
         "role": role,
         "search_path": "pombo,public",
@@ -66,35 +89,43 @@ def _settings(role: Role, application: str) -> dict[str, str]:
         "timezone": "UTC",
         "jit": "off",
         "idle_in_transaction_session_timeout": _IDLE_IN_TRANSACTION,
-        "statement_timeout": _STATEMENT_TIMEOUT[role],
+        "statement_timeout": patience.statement,
     }
 
 
 async def connect(url: str, role: Role, application: str = "pombo") -> Connection:
     """One connection outside any pool. Raises DatabaseUnavailable."""
+    settings = _settings(role, application, _NONE if role == "pombo_owner" else _WORK)
     try:
-        return await asyncpg.connect(url, timeout=_CONNECT_TIMEOUT_S, server_settings=_settings(role, application))
+        return await asyncpg.connect(url, timeout=_CONNECT_TIMEOUT_S, server_settings=settings)
     except AWAY as error:
         raise DatabaseUnavailable(f"The database does not answer: {error}") from error
 
 
+async def close(connection: Connection) -> None:
+    """One made by `connect`. Waits for no answer of one that leads nowhere."""
+    with contextlib.suppress(TimeoutError):
+        await connection.close(timeout=_GIVE_BACK_S)
+
+
 class Database:
-    """Both pools of one process. Open with `async with Database.open(url) as database`."""
+    """All pools of one process. Open with `async with Database.open(url) as database`."""
 
     def __init__(self, url: str, application: str, app_size: int, worker_size: int) -> None:
         self.url = url
         self._application = application
-        self.app: Pool = self._pool("pombo_app", app_size)
-        self.worker: Pool = self._pool("pombo_worker", worker_size)
+        self.app: Pool = self._pool("pombo_app", app_size, _REQUESTS)
+        self.worker: Pool = self._pool("pombo_worker", worker_size, _WORK)
+        self.lanes: Pool = self._pool("pombo_worker", _LANE_CONNECTIONS, _LANES)
 
-    def _pool(self, role: Role, size: int) -> Pool:
+    def _pool(self, role: Role, size: int, patience: _Patience) -> Pool:
         return asyncpg.create_pool(
             self.url,
             min_size=0,
             max_size=size,
             timeout=_CONNECT_TIMEOUT_S,
-            command_timeout=_COMMAND_TIMEOUT_S[role],
-            server_settings=_settings(role, self._application),
+            command_timeout=patience.command_s,
+            server_settings=_settings(role, self._application, patience),
         )
 
     @classmethod
@@ -104,7 +135,7 @@ class Database:
     ) -> AsyncIterator["Database"]:
         """Raises DatabaseUnavailable, or SchemaError when the schema is not the one this Pombo knows."""
         database = cls(url, application, app_size, worker_size)
-        async with database.app, database.worker:
+        async with _opened(database.app), _opened(database.worker), _opened(database.lanes):
             try:
                 async with database.borrow() as connection:
                     await schema.check(connection)
@@ -117,16 +148,16 @@ class Database:
     async def tenant(self, workspace_id: int) -> AsyncIterator[Connection]:
         """A transaction that sees one workspace. Raises DatabaseUnavailable."""
         with away():
-            async with self.app.acquire() as connection, connection.transaction():
+            async with _of(self.app) as connection, connection.transaction():
                 bound = f", {_BOUND}" if _can_bound(connection) else ""
                 await connection.execute(f"SELECT set_config('pombo.workspace_id', $1, true){bound}", str(workspace_id))
                 yield connection
 
     @asynccontextmanager
-    async def borrow(self) -> AsyncIterator[Connection]:
+    async def borrow(self, *, for_lanes: bool = False) -> AsyncIterator[Connection]:
         """A worker connection, each statement its own transaction. Raises DatabaseUnavailable."""
         with away():
-            async with self.worker.acquire() as connection:
+            async with _of(self.lanes if for_lanes else self.worker) as connection:
                 yield connection
 
     @asynccontextmanager
@@ -149,7 +180,48 @@ class Database:
                 await connection.add_listener(name, lambda _c, _p, _n, payload, ring=ring: ring(payload))
             yield connection
         finally:
-            await connection.close(timeout=1)
+            await close(connection)
+
+    async def keep_listening(self, bells: dict[str, Callable[[str], None]], began: Callable[[], None]) -> None:
+        """As `listen`, until cancelled: again whenever the connection is lost, or leads nowhere any more.
+
+        `began` is called each time, for what was rung meanwhile was not heard.
+        """
+        while True:
+            with contextlib.suppress(DatabaseUnavailable):
+                async with self.listen(bells) as connection:
+                    began()
+                    while True:
+                        with away():
+                            await connection.execute("SELECT", timeout=_PULSE_TIMEOUT_S)
+                        await asyncio.sleep(_PULSE_S)
+            await asyncio.sleep(_RETRY_S)
+
+
+@asynccontextmanager
+async def _of(pool: Pool) -> AsyncIterator[Connection]:
+    connection = await pool.acquire()
+    try:
+        yield connection
+    except TimeoutError:
+        # It may lead nowhere; to give it back would wait for its answer as long again.
+        connection.terminate()
+        raise
+    finally:
+        # What was cancelled in the middle of a statement is cancelled on the server too, or else terminated.
+        with contextlib.suppress(TimeoutError):
+            await pool.release(connection, timeout=_GIVE_BACK_S)
+
+
+@asynccontextmanager
+async def _opened(pool: Pool) -> AsyncIterator[None]:
+    async with pool:
+        yield
+        try:
+            async with asyncio.timeout(_GIVE_BACK_S):
+                await pool.close()
+        except TimeoutError:
+            pool.terminate()
 
 
 def _can_bound(connection: Connection) -> bool:

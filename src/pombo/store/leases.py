@@ -42,12 +42,16 @@ async def register(connection: Connection, name: str, pid: int, lease_s: float, 
 
 
 async def heartbeat(connection: Connection, worker_id: WorkerId, lease_s: float) -> bool:
-    """False when the worker has expired already: it must begin anew under another id."""
+    """False when the worker has expired already: it must begin anew under another id.
+
+    It waits for half of the lease at most, so that there is time for another over a new connection.
+    """
     done = await connection.execute(
         """UPDATE workers SET expires_at = clock_timestamp() + $2 * interval '1 second'
            WHERE id = $1 AND expires_at > clock_timestamp()""",
         worker_id,
         lease_s,
+        timeout=lease_s / 2,
     )
     return done == "UPDATE 1"
 

@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from pombo.store.database import Connection, away, connect
+from pombo.store.database import Connection, away, close, connect
 
 
 class Lock:
@@ -33,4 +33,4 @@ async def open_lock(url: str, key: int, application: str) -> AsyncIterator[Lock]
     try:
         yield Lock(connection, key)
     finally:
-        await connection.close(timeout=1)
+        await close(connection)

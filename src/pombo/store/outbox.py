@@ -87,6 +87,10 @@ SELECT now() AS at, (SELECT array_agg(id) FROM sending) AS ids
 """
 
 
+# A statement of intents that the server has not ended by then (`bound`) was cut off from us.
+INTENT_TIMEOUT_S = 9.0
+
+
 async def bound(connection: Connection) -> None:
     """For the connection that stores intents: a statement that lost its client is over after 8 s at most."""
     await connection.execute("SET statement_timeout = '8s'")
@@ -115,6 +119,7 @@ async def store_intents(
         epochs,
         *map(list, zip(*leases, strict=True)),
         attempts,
+        timeout=INTENT_TIMEOUT_S,
     )
     assert row is not None
     return row["at"], row["ids"] or []

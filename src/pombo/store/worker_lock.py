@@ -8,7 +8,7 @@ import asyncio
 from typing import Any
 
 from pombo.domain.ids import WorkerId
-from pombo.store.database import Connection, away, connect
+from pombo.store.database import Connection, away, close, connect
 from pombo.store.errors import DatabaseUnavailable
 
 # "work" in ASCII; any constant shared by all Pombos.
@@ -25,7 +25,6 @@ LIVING = f"""
 _KEEPALIVE = "SET tcp_keepalives_idle = 10; SET tcp_keepalives_interval = 5; SET tcp_keepalives_count = 3"
 # The other way round: how often this side asks whether the session lives, when nothing tells of its end.
 _ASK_EVERY_S = 5.0
-_CLOSE_S = 1.0
 
 
 class WorkerLock:
@@ -48,7 +47,7 @@ class WorkerLock:
             if not taken:
                 raise DatabaseUnavailable(f"The lock of worker {worker_id} is still held by its former session.")
         except BaseException:
-            await connection.close(timeout=_CLOSE_S)
+            await close(connection)
             raise
         return cls(connection)
 
@@ -69,4 +68,4 @@ class WorkerLock:
     async def release(self) -> None:
         if not self._connection.is_closed():
             self._connection.remove_termination_listener(self._terminated)
-            await self._connection.close(timeout=_CLOSE_S)
+            await close(self._connection)
