@@ -116,12 +116,13 @@ async def looks_up_the_states_of_some(connection: Connection, slices: Slices) ->
 
 
 async def store(connection: Connection, messages: list[Message]) -> None:
+    channels = list({m.channel_id for m in messages})
     _, ids = await outbox.store_intents(
         connection,
         LIVE,
         1_000,
-        [(1, m.id, EPOCH, 0) for m in messages],
-        [(1, c, EPOCH) for c in {m.channel_id for m in messages}],
+        [(m.id, channels.index(m.channel_id) + 1, 0) for m in messages],
+        [(1, c, EPOCH) for c in channels],
     )
     assert len(ids) == len(messages)
 
@@ -305,10 +306,9 @@ async def applies_watermarks(connection: Connection, slices: Slices) -> None:
 
 @work(pages=3_500)
 async def looks_for_what_was_kept(connection: Connection, slices: Slices) -> None:
-    found = slices.logged(100)
-    await receipts.apply_pending(
-        connection, [1] * 100, [c for _, c, _ in found], [id for id, _, _ in found], [name for _, _, name in found]
-    )
+    today = datetime.now(UTC).date()
+    found = [Settled(1, c, id, 1, today, ACCEPTED, name) for id, c, name in slices.logged(100)]
+    await receipts.apply_pending(connection, found)
 
 
 @work(pages=1_000)

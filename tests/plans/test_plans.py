@@ -101,7 +101,7 @@ async def test_every_intent_is_a_heap_only_update(
         transaction = connection.transaction()
         await transaction.start()
         _, stored = await outbox.store_intents(
-            connection, LIVE, 5_000, [(1, id, EPOCH, attempts) for id in ids], [(1, channel, EPOCH)]
+            connection, LIVE, 5_000, [(id, 1, attempts) for id in ids], [(1, channel, EPOCH)]
         )
         updates = await connection.fetchrow(
             "SELECT n_tup_upd, n_tup_hot_upd FROM pg_stat_xact_all_tables WHERE relname = 'outbox'"

@@ -156,9 +156,7 @@ async def outcome(connection: Connection, message: Message) -> None:
         message.workspace_id, message.channel_id, message.id, 1, message.day, ACCEPTED, message.provider_id
     )
     await settlement.settle(connection, [accepted])
-    await receipts.apply_pending(
-        connection, [message.workspace_id], [message.channel_id], [message.id], [message.provider_id]
-    )
+    await receipts.apply_pending(connection, [accepted])
 
 
 async def state(connection: Connection, message: Message) -> int | None:

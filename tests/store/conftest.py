@@ -6,7 +6,6 @@ import pytest
 
 from pombo.domain.ids import ChannelId, WorkspaceId
 from pombo.store.database import Database
-from pombo.store.leases import Lease
 from pombo.store.secrets import SecretBox
 from tests.sandbox_server import AppHandle, ChannelHandle
 from tests.seeding import add_channel, add_workspace
@@ -24,6 +23,6 @@ async def tenant(database: Database, box: SecretBox) -> Tenant:
     return Tenant(workspace_id, await add_channel(database, box, workspace_id, page))
 
 
-def sent_under(lease: Lease, ids: list[int], attempts: int = 0) -> list[tuple[int, int, int, int]]:
-    """These messages as `store_intents` takes them."""
-    return [(lease.workspace_id, message_id, lease.epoch, attempts) for message_id in ids]
+def sent_under(ids: list[int], attempts: int = 0) -> list[tuple[int, int, int]]:
+    """These messages as `store_intents` takes them, of one lease."""
+    return [(message_id, 1, attempts) for message_id in ids]

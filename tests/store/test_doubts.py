@@ -38,7 +38,7 @@ class Stage:
         """Stores the intents of the run's messages; returns their day."""
         self.intents += 1
         (lease,) = await leases.owned(self.connection, self.worker_id)
-        messages = sent_under(lease, run.message_ids, attempts)
+        messages = sent_under(run.message_ids, attempts)
         at, ids = await outbox.store_intents(self.connection, self.worker_id, self.intents, messages, [lease])
         assert sorted(ids) == run.message_ids
         return at.date()

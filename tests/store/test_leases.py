@@ -72,7 +72,7 @@ async def test_what_a_dead_worker_had_in_flight_becomes_doubtful_once_others_own
         dead = await leases.register(connection, "w", 1, 60.0)
         (lease,) = await leases.acquire(connection, dead)
         first = run.message_ids[:1]
-        await outbox.store_intents(connection, dead, 1, sent_under(lease, first), [lease])
+        await outbox.store_intents(connection, dead, 1, sent_under(first), [lease])
         await expire(connection, dead)
         assert await leases.adopt_orphans(connection) == 0  # still the dead one's channel: its intent may be under way
 
@@ -94,12 +94,12 @@ async def test_a_message_the_heir_sends_again_is_not_taken_for_the_dead_workers(
     async with database.borrow() as connection:
         dead = await leases.register(connection, "w", 1, 60.0)
         (lease,) = await leases.acquire(connection, dead)
-        await outbox.store_intents(connection, dead, 1, sent_under(lease, run.message_ids), [lease])
+        await outbox.store_intents(connection, dead, 1, sent_under(run.message_ids), [lease])
         await outbox.put_back(connection, [outbox.Undecided(*tenant, run.message_ids[0], 1, 4, 0, "too fast")])
         await expire(connection, dead)
         heir = await leases.register(connection, "w", 2, 60.0)
         (lease,) = await leases.acquire(connection, heir)
-        await outbox.store_intents(connection, heir, 1, sent_under(lease, run.message_ids, 1), [lease])
+        await outbox.store_intents(connection, heir, 1, sent_under(run.message_ids, 1), [lease])
 
         assert await leases.adopt_orphans(connection) == 0
         assert await connection.fetchval("SELECT state FROM outbox") == b"s"
@@ -112,7 +112,7 @@ async def test_a_takeover_waits_for_an_intent_under_way(database: Database, tena
         (lease,) = await leases.acquire(other, dead)
         transaction = slow.transaction()
         await transaction.start()
-        await outbox.store_intents(slow, dead, 1, sent_under(lease, run.message_ids), [lease])
+        await outbox.store_intents(slow, dead, 1, sent_under(run.message_ids), [lease])
         await expire(other, dead)
         heir = await leases.register(other, "w", 2, 60.0)
         assert await leases.acquire(other, heir) == []  # locked: not waited for, taken at a later round

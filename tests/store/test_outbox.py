@@ -41,24 +41,18 @@ async def test_an_intent_is_refused_to_a_worker_that_has_expired_or_lost_the_lea
         (lease,) = await leases.acquire(connection, worker_id)
 
         async def intend(number: int, under: Lease) -> list[int]:
-            messages = sent_under(under, run.message_ids)
+            messages = sent_under(run.message_ids)
             return (await outbox.store_intents(connection, worker_id, number, messages, [under]))[1]
 
         stale = lease._replace(epoch=lease.epoch - 1)
-        assert (await outbox.store_intents(connection, worker_id, 1, sent_under(stale, run.message_ids), [stale]))[
-            1
-        ] == []
+        assert (await outbox.store_intents(connection, worker_id, 1, sent_under(run.message_ids), [stale]))[1] == []
         await connection.execute("UPDATE workers SET expires_at = clock_timestamp()")
-        assert (await outbox.store_intents(connection, worker_id, 2, sent_under(lease, run.message_ids), [lease]))[
-            1
-        ] == []
+        assert (await outbox.store_intents(connection, worker_id, 2, sent_under(run.message_ids), [lease]))[1] == []
         await connection.execute("UPDATE workers SET expires_at = clock_timestamp() + interval '1 minute'")
-        assert (await outbox.store_intents(connection, worker_id, 3, sent_under(lease, run.message_ids), [lease]))[
+        assert (await outbox.store_intents(connection, worker_id, 3, sent_under(run.message_ids), [lease]))[
             1
         ] == run.message_ids
-        assert (await outbox.store_intents(connection, worker_id, 4, sent_under(lease, run.message_ids), [lease]))[
-            1
-        ] == []
+        assert (await outbox.store_intents(connection, worker_id, 4, sent_under(run.message_ids), [lease]))[1] == []
 
         assert [row["id"] for row in await connection.fetch("SELECT id FROM intents")] == [3]
 
@@ -71,7 +65,7 @@ async def test_a_retry_waits_and_keeps_its_error_and_a_doubt_leaves_every_reader
     async with database.borrow() as connection:
         worker_id = await leases.register(connection, "test", 1, 60.0)
         (lease,) = await leases.acquire(connection, worker_id)
-        await outbox.store_intents(connection, worker_id, 1, sent_under(lease, [first, second]), [lease])
+        await outbox.store_intents(connection, worker_id, 1, sent_under([first, second]), [lease])
         await outbox.put_back(connection, [Undecided(*tenant, first, 1, 4, 0, "too fast", 30.0, counts=False)])
         await outbox.doubt(connection, [Undecided(*tenant, second, 1, 0, 0, "lost")])
 
@@ -105,7 +99,7 @@ async def test_a_message_that_was_tried_since_it_was_read_gets_no_intent(databas
         (lease,) = await leases.acquire(connection, worker_id)
 
         async def intend(number: int, attempts: int) -> list[int]:
-            messages = sent_under(lease, run.message_ids, attempts)
+            messages = sent_under(run.message_ids, attempts)
             return (await outbox.store_intents(connection, worker_id, number, messages, [lease]))[1]
 
         assert await intend(1, attempts=1) == []
@@ -122,8 +116,8 @@ async def test_an_intent_whose_answer_was_lost_is_undone_if_it_has_committed(
     async with database.borrow() as connection:
         worker_id = await leases.register(connection, "test", 1, 60.0)
         (lease,) = await leases.acquire(connection, worker_id)
-        await outbox.store_intents(connection, worker_id, 1, sent_under(lease, run.message_ids[:1]), [lease])
-        await outbox.store_intents(connection, worker_id, 2, sent_under(lease, run.message_ids[1:]), [lease])
+        await outbox.store_intents(connection, worker_id, 1, sent_under(run.message_ids[:1]), [lease])
+        await outbox.store_intents(connection, worker_id, 2, sent_under(run.message_ids[1:]), [lease])
 
         await outbox.revoke_intent(connection, worker_id, 1)
 
@@ -140,7 +134,7 @@ async def test_a_new_owner_is_told_of_a_message_whose_intent_was_undone(database
     async with database.borrow() as connection:
         former = await leases.register(connection, "test", 1, 60.0)
         (lease,) = await leases.acquire(connection, former)
-        await outbox.store_intents(connection, former, 1, sent_under(lease, run.message_ids[:1]), [lease])
+        await outbox.store_intents(connection, former, 1, sent_under(run.message_ids[:1]), [lease])
         await outbox.revoke_intent(connection, former, 1)
         (held,) = await order.attempted(connection, former + 1, [tenant])
     assert (held.message_id, held.message_class, held.recipient) == (run.message_ids[0], MessageClass.BULK, "1")
@@ -158,12 +152,12 @@ async def test_an_intent_is_undone_only_itself_and_never_a_later_one_of_the_same
         worker_id = await leases.register(connection, "test", 1, 60.0)
         (lease,) = await leases.acquire(connection, worker_id)
         if committed:
-            await outbox.store_intents(connection, worker_id, 1, sent_under(lease, [message_id]), [lease])
+            await outbox.store_intents(connection, worker_id, 1, sent_under([message_id]), [lease])
         await outbox.revoke_intent(connection, worker_id, 1)
         tried = int(committed)
         assert await connection.fetchval("SELECT state::text || attempt FROM outbox") == f"r{tried}"
 
-        later = sent_under(lease, [message_id], tried)
+        later = sent_under([message_id], tried)
         assert (await outbox.store_intents(connection, worker_id, 2, later, [lease]))[1] == [message_id]
         await outbox.revoke_intent(connection, worker_id, 1)
         assert await connection.fetchval("SELECT state FROM outbox") == b"s"

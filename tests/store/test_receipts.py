@@ -11,6 +11,7 @@ from pombo.store.database import Connection, Database, connect
 from pombo.store.planning import plan_by_index
 from pombo.store.receipts import Receipt, Watermark
 from pombo.store.secrets import SecretBox
+from pombo.store.settlement import Settled
 from tests.delivery_log import House, Message, figures, row
 
 ACCEPTED, UNDELIVERED = DeliveryState.ACCEPTED.rank, DeliveryState.UNDELIVERED.rank
@@ -52,13 +53,8 @@ async def catch_up(connection: Connection, given: list[Receipt], marks: list[Wat
 
 
 async def apply_pending(connection: Connection, *messages: Message) -> None:
-    await receipts.apply_pending(
-        connection,
-        [message.workspace_id for message in messages],
-        [message.channel_id for message in messages],
-        [message.id for message in messages],
-        [message.provider_id for message in messages],
-    )
+    accepted = [Settled(m.workspace_id, m.channel_id, m.id, 1, m.day, ACCEPTED, m.provider_id) for m in messages]
+    await receipts.apply_pending(connection, accepted)
 
 
 def just_after(message: Message, seconds: float = 1) -> datetime:

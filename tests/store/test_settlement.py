@@ -20,7 +20,7 @@ async def intend(connection: Connection, tenant: Tenant, ids: list[int]) -> date
     worker_id = await leases.register(connection, "test", 1, 60.0)
     await connection.execute("UPDATE channel_leases SET worker_id = NULL")
     (lease,) = await leases.acquire(connection, worker_id)
-    at, granted = await outbox.store_intents(connection, worker_id, 1, sent_under(lease, ids), [lease])
+    at, granted = await outbox.store_intents(connection, worker_id, 1, sent_under(ids), [lease])
     assert sorted(granted) == sorted(ids)
     return at.astimezone(UTC).date()
 

@@ -340,13 +340,7 @@ class OutcomeWriter:
                 continue
             try:
                 async with self._database.borrow(for_lanes=True) as connection:
-                    await receipts.apply_pending(
-                        connection,
-                        [s.workspace_id for s in accepted],
-                        [s.channel_id for s in accepted],
-                        [s.message_id for s in accepted],
-                        [s.provider_id or "" for s in accepted],
-                    )
+                    await receipts.apply_pending(connection, accepted)
             except (DatabaseUnavailable, *TRY_AGAIN) as error:
                 log.warning("early_receipts_left_to_upkeep", messages=len(accepted), reason=str(error))
 

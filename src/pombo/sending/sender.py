@@ -24,6 +24,7 @@ from pombo.sending.pacer import RESERVED_FOR_REPLIES, TokenBucket
 from pombo.store import outbox
 from pombo.store.database import TRY_AGAIN, Connection, away
 from pombo.store.errors import DatabaseUnavailable
+from pombo.store.leases import Lease
 
 # A batch this small is not worth a commit of its own while others are in flight: wait for more to become free, but not
 # longer than the gather time.
@@ -230,7 +231,9 @@ class Sender:
     async def _store_and_arm(self, connection: Connection, batch: list[Outgoing]) -> None:
         identity, intent_id = self.identity, next(self._intent_ids)
         assert identity is not None
-        leases = {id(m.stream.lane): m.stream.lane.lease for m in batch}
+        leases: dict[Lease, int] = {}
+        """Numbered from 1."""
+        messages = [(m.id, leases.setdefault(m.stream.lane.lease, len(leases) + 1), m.attempt) for m in batch]
         self._storing += len(batch)
         identity.open += 1
         try:
@@ -239,8 +242,8 @@ class Sender:
                     connection,
                     identity.worker_id,
                     intent_id,
-                    [((lease := m.stream.lane.lease).workspace_id, m.id, lease.epoch, m.attempt) for m in batch],
-                    list(leases.values()),
+                    messages,
+                    list(leases),
                 )
         except (DatabaseUnavailable, *TRY_AGAIN):
             identity.open -= 1

@@ -74,9 +74,10 @@ WITH leased AS (
     ) l
     WHERE EXISTS (SELECT FROM workers WHERE id = $1 AND expires_at > clock_timestamp())
 ), sending AS (
-    UPDATE outbox o SET state = 's', attempt = o.attempt + 1, epoch = w.epoch, intent_at = now()
-    FROM unnest($3::bigint[], $4::bigint[], $5::bigint[], $9::smallint[]) AS w (workspace_id, id, epoch, attempt)
-    WHERE o.workspace_id = w.workspace_id AND o.id = w.id AND o.state = 'r' AND o.attempt = w.attempt
+    UPDATE outbox o SET state = 's', attempt = o.attempt + 1, epoch = ($8::bigint[])[w.lease], intent_at = now()
+    FROM unnest($3::bigint[], $4::smallint[], $5::smallint[]) AS w (id, lease, attempt)
+    WHERE o.workspace_id = ($6::bigint[])[w.lease] AND o.id = w.id AND o.state = 'r'
+      AND o.attempt = coalesce(w.attempt, 0::smallint)
       AND o.channel_id + 0 = ANY (ARRAY (SELECT channel_id FROM leased))
     RETURNING o.workspace_id, o.id
 ), noted AS (
@@ -100,25 +101,25 @@ async def store_intents(
     connection: Connection,
     worker_id: int,
     intent_id: int,
-    messages: Sequence[tuple[int, int, int, int]],
+    messages: Sequence[tuple[int, int, int]],
     leases: Sequence[tuple[int, int, int]],
 ) -> tuple[datetime, list[int]]:
     """The intent for the messages that leave now, one autocommit statement; only the returned ids may leave.
 
-    `messages` holds (workspace, message, epoch of its channel's lease, attempts so far), `leases` (workspace, channel,
-    epoch) once for every channel in the batch. The time is that of the intent: its day (UTC) is part of the send key. A
+    `leases` holds (workspace, channel, epoch) once for every channel in the batch, `messages` (message, number of its
+    lease from 1, attempts so far). The time is that of the intent: its day (UTC) is part of the send key. A
     message whose id is not returned is no longer ours to send, not ready, or was tried since it was read.
     """
-    workspaces, ids, epochs, attempts = map(list, zip(*messages, strict=True))
+    ids, numbers, attempts = map(list, zip(*messages, strict=True))
     row = await connection.fetchrow(
         _INTENT,
         worker_id,
         intent_id,
-        workspaces,
         ids,
-        epochs,
+        numbers,
+        # unnest fills up what is missing with NULL: in nearly all batches nothing was tried before.
+        attempts if any(attempts) else [],
         *map(list, zip(*leases, strict=True)),
-        attempts,
         timeout=INTENT_TIMEOUT_S,
     )
     assert row is not None

@@ -25,7 +25,7 @@ from typing import Any, NamedTuple
 from pombo.store.channel_evidence import Heard
 from pombo.store.database import Connection
 from pombo.store.planning import columns, plan_by_index
-from pombo.store.settlement import Evidence
+from pombo.store.settlement import Evidence, Settled
 
 
 class Receipt(NamedTuple):
@@ -370,8 +370,9 @@ async def catch_up(
         first = min(message.since or today - _DAY for message in accepted)
         keys = columns([message[:4] for message in accepted])
         moves += [_Move(*row) for row in await connection.fetch(_TAKE_KEPT, *keys, first, tomorrow)]
-    marked = await _of_channels(connection, _CHANNELS_WITH_WATERMARKS, settled)
-    if marked:
+    with_marks = await _channels_of(connection, _CHANNELS_WITH_WATERMARKS, settled)
+    if with_marks:
+        marked = [message for message in settled if message[:2] in with_marks]
         first = min(message.since or today - _DAY for message in marked)
         keys = columns([message[:3] for message in marked])
         moves += [_Move(*row) for row in await connection.fetch(_LOCATE_BY_KEPT_WATERMARK, *keys, first, tomorrow)]
@@ -382,27 +383,16 @@ async def catch_up(
     return [(move.workspace_id, move.id) for move in moves]
 
 
-async def apply_pending(
-    connection: Connection,
-    workspace_ids: Sequence[int],
-    channel_ids: Sequence[int],
-    message_ids: Sequence[int],
-    provider_ids: Sequence[str],
-) -> None:
+async def apply_pending(connection: Connection, accepted: Sequence[Settled]) -> None:
     """Applies what was kept for messages just accepted; call it after the commit that put them into `deliveries`.
 
-    A transaction of its own. The sequences run in parallel. Costs two index probes a channel where nothing waits, which
-    is nearly always: Meta's receipts seldom come before our own outcome.
+    A transaction of its own. Costs two index probes a channel where nothing waits, which is nearly always: Meta's
+    receipts seldom come before our own outcome.
     """
-    settled = await _of_channels(
-        connection,
-        _CHANNELS_WITH_KEPT,
-        list(map(AcceptedMessage, workspace_ids, channel_ids, message_ids, provider_ids)),
-    )
-    if not settled:
-        return
-    async with connection.transaction():
-        await catch_up(connection, settled=settled)
+    if kept := await _channels_of(connection, _CHANNELS_WITH_KEPT, accepted):
+        settled = [AcceptedMessage(*o[:3], o.provider_id or "") for o in accepted if o[:2] in kept]
+        async with connection.transaction():
+            await catch_up(connection, settled=settled)
 
 
 async def kept_receipts(connection: Connection, since: datetime, after: Receipt | None, limit: int) -> list[Receipt]:
@@ -461,15 +451,12 @@ async def _find(
     return [(receipts[n - 1], id, day) for n, id, day in hits], missing
 
 
-async def _of_channels(
-    connection: Connection, statement: str, messages: Sequence[AcceptedMessage]
-) -> list[AcceptedMessage]:
-    """Those of the channels that the statement finds."""
-    channels = list({message[:2] for message in messages})
-    if not channels:
-        return []
-    found = {tuple(row) for row in await connection.fetch(statement, *columns(channels))}
-    return [message for message in messages if message[:2] in found] if found else []
+async def _channels_of(
+    connection: Connection, statement: str, messages: Sequence[tuple[Any, ...]]
+) -> set[tuple[int, int]]:
+    """Of the channels of the messages (workspace, channel, …) those that the statement finds."""
+    channels = {message[:2] for message in messages}
+    return {tuple(row) for row in await connection.fetch(statement, *columns(channels))} if channels else set()
 
 
 async def _move(connection: Connection, moves: Sequence[_Move]) -> None:

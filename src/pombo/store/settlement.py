@@ -58,8 +58,8 @@ class Evidence(NamedTuple):
 # `+ 0`: see the intent (store.outbox).
 _SETTLE = """
 WITH outcome AS (
-    SELECT workspace_id, channel_id, id, attempt, coalesce(state, 2::smallint) AS state, provider_id, error_code,
-           error_subcode, error_title
+    SELECT workspace_id, channel_id, id, coalesce(attempt, 1::smallint) AS attempt,
+           coalesce(state, 2::smallint) AS state, provider_id, error_code, error_subcode, error_title
     FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::smallint[], $5::smallint[], $6::text[], $7::integer[],
                 $8::integer[], $9::text[])
         AS o (workspace_id, channel_id, id, attempt, state, provider_id, error_code, error_subcode, error_title)
@@ -152,8 +152,8 @@ async def settle(
     At most one outcome per message. Outside a transaction each of the two statements commits by itself, which is as
     safe: the second only adds what a witness knows.
     """
-    # Built by comprehensions over what is needed: nearly all batches hold nothing but accepted messages, and unnest
-    # fills missing elements with NULL, so that their errors and states need not be encoded at all.
+    # Built by comprehensions over what is needed: nearly all batches hold nothing but accepted messages at their first
+    # attempt, and unnest fills missing elements with NULL, so that the rest need not be encoded at all.
     plain = all(o.state == ACCEPTED for o in outcomes)
     # The ids that moved, or None when all did: finding the rest here is cheaper than an anti-join in the statement.
     moved: list[int] | None = await connection.fetchval(
@@ -161,7 +161,7 @@ async def settle(
         [o.workspace_id for o in outcomes],
         [o.channel_id for o in outcomes],
         [o.message_id for o in outcomes],
-        [o.attempt for o in outcomes],
+        [] if all(o.attempt == 1 for o in outcomes) else [o.attempt for o in outcomes],
         [] if plain else [o.state for o in outcomes],
         [o.provider_id for o in outcomes],
         [] if plain else [o.error_code for o in outcomes],
