@@ -29,7 +29,7 @@ T = TypeVar("T")
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--messages", type=int, default=50_000, help="a run")
+    parser.add_argument("--messages", type=int, default=100_000, help="a run")
     parser.add_argument("--rounds", type=int, default=3, help="of all systems in turn")
     parser.add_argument("--systems", nargs="+", choices=list(SYSTEMS), default=list(SYSTEMS))
     parser.add_argument("--latency-ms", type=float, nargs="+", default=[0, 80], help="of the answers")

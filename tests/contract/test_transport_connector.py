@@ -18,6 +18,7 @@ from transport_servers import (
 )
 
 from pombo.meta.transport import Answer, NeverWritten, Reason
+from pombo.meta.transport.connector import MAX_CONNECTING
 
 
 async def test_a_refused_connection_proves_that_nothing_was_written() -> None:
@@ -33,18 +34,18 @@ async def test_a_refused_connection_proves_that_nothing_was_written() -> None:
 
 async def test_a_dead_server_is_left_alone_until_the_back_off_is_over_and_one_attempt_finds_it_alive() -> None:
     port, clock = free_port(), Clock()
-    settings = {"max_sockets": 100, "reserved_sockets": 5, "clock": clock}
+    settings = {"max_sockets": 2 * MAX_CONNECTING, "reserved_sockets": 5, "clock": clock}
     async with transport_to(f"http://127.0.0.1:{port}", **settings) as transport:
         results = Results()
-        assert transport.free_sockets() == 50
-        for number in range(50):
+        assert transport.free_sockets() == MAX_CONNECTING
+        for number in range(MAX_CONNECTING):
             assert transport.submit(REQUEST, results, number)
-        await until(lambda: len(results.by_context) == 50)
+        await until(lambda: len(results.by_context) == MAX_CONNECTING)
         assert {type(result) for result in results.by_context.values()} == {NeverWritten}
 
         assert transport.free_sockets() == transport.free_sockets(reserved=True) == 0
-        assert not transport.submit(REQUEST, results, 50)
-        # The first back-off is at most half a second, for all fifty failures together.
+        assert not transport.submit(REQUEST, results, MAX_CONNECTING)
+        # The first back-off is at most half a second, for all these failures together.
         clock.advance(0.5)
         woken = asyncio.Event()
         transport.when_free(woken.set)
@@ -68,7 +69,7 @@ async def test_a_dead_server_is_left_alone_until_the_back_off_is_over_and_one_at
             transport.sweep()
             assert transport.free_sockets() == 1
             assert isinstance(await transport.request("GET", "/"), Answer)
-            assert transport.free_sockets() == 51
+            assert transport.free_sockets() == MAX_CONNECTING + 1
 
         # Dead again: what has been learnt from the last time is forgotten.
         await until(lambda: transport.snapshot().open == 0)
@@ -79,8 +80,8 @@ async def test_a_dead_server_is_left_alone_until_the_back_off_is_over_and_one_at
         assert transport.free_sockets() == 1
 
 
-async def test_at_most_fifty_connections_are_made_at_a_time() -> None:
-    async with serving(answer_all) as server, transport_to(server.url, max_sockets=120) as transport:
+async def test_so_many_connections_are_made_at_a_time_and_no_more() -> None:
+    async with serving(answer_all) as server, transport_to(server.url, max_sockets=MAX_CONNECTING + 20) as transport:
         results, submitted, most = Results(), 0, 0
 
         def submit_more() -> None:
@@ -93,22 +94,22 @@ async def test_at_most_fifty_connections_are_made_at_a_time() -> None:
 
         submit_more()
         await until(lambda: len(results.by_context) == 300)
-        assert most == 50
+        assert most == MAX_CONNECTING
         assert all(isinstance(result, Answer) for result in results.by_context.values())
 
 
 async def test_replies_may_connect_while_bulk_is_connecting() -> None:
     async with (
         serving(answer_all) as server,
-        transport_to(server.url, max_sockets=100, reserved_sockets=3) as transport,
+        transport_to(server.url, max_sockets=2 * MAX_CONNECTING, reserved_sockets=3) as transport,
     ):
         results = Results()
-        for number in range(50):
+        for number in range(MAX_CONNECTING):
             assert transport.submit(REQUEST, results, number)
-        assert not transport.submit(REQUEST, results, 50)
+        assert not transport.submit(REQUEST, results, MAX_CONNECTING)
         assert transport.free_sockets(reserved=True) == 3
-        assert transport.submit(REQUEST, results, 51, reserved=True)
-        assert isinstance(await results.of(51), Answer)
+        assert transport.submit(REQUEST, results, -1, reserved=True)
+        assert isinstance(await results.of(-1), Answer)
 
 
 async def test_a_connection_that_frees_up_serves_who_waits_for_a_new_one(tmp_path: Path) -> None:

@@ -192,7 +192,7 @@ async def doubts_some(connection: Connection, slices: Slices) -> None:
     await outbox.doubt(connection, [undecided(m) for m in slices.flying(100)])
 
 
-@work(pages=8_000)
+@work(pages=7_000)
 async def revokes_an_intent(connection: Connection, slices: Slices) -> None:
     await outbox.revoke_intent(connection, LIVE, 3)
 

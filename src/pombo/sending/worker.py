@@ -49,7 +49,7 @@ from pombo.telemetry import log
 TEND_S = 1.0
 # The bell (NOTIFY) wakes the reader at once; this is for what no bell was rung for.
 POLL_S = 1.0
-# Between two looks at which lanes run low; the fastest lane's read-ahead lasts several times as long.
+# Between two reads, or looks at which lanes run low; what the fastest lane holds lasts several times as long.
 LOOK_S = 0.01
 _RETRY_S = 0.5
 # Statements of intents under way at a time, besides those of replies.
@@ -290,8 +290,8 @@ class Worker:
             if await self._reader.fill(connection, self.lanes.values(), now):
                 self.sender.wake()
             if self._reader.found_more:
-                # Replies' readers and senders come first.
-                await asyncio.sleep(0)
+                # What was read leaves first: another page costs the loop as much time as hundreds of messages do.
+                await asyncio.sleep(LOOK_S)
                 continue
             patience = max(0.0, polled_at + POLL_S - self._clock())
             with contextlib.suppress(TimeoutError):

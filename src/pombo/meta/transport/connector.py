@@ -10,8 +10,8 @@ from typing import Protocol
 from pombo.meta.transport.endpoint import Endpoint
 from pombo.meta.transport.results import Reason
 
-# Enough to fill 500 sockets in ten round trips, and no stampede on a server that has just come back.
-MAX_CONNECTING = 50
+# Enough to fill 500 sockets in five round trips, and no stampede on a server that has just come back.
+MAX_CONNECTING = 100
 # After failures: soon enough to notice a restart, and at most eight attempts a minute on a dead server.
 _BACKOFF_FIRST_S = 0.5
 _BACKOFF_MAX_S = 15.0
