@@ -24,6 +24,8 @@ from pombo.telemetry import log
 # them, which hold the event loop, that lanes share, for about 20 ms in all.
 _BATCH = 500
 _BATCH_BYTES = 256 * 1024
+# Where the bytes end a batch, no more are locked than are likely to fit: the rest is for the other loop, or process.
+_LEAST_BATCH = 20
 # Nobody rings when a NOTIFY is lost.
 _POLL_S = 1.0
 # While webhooks trickle in, so long is gathered: a batch costs about the same for one as for fifty.
@@ -42,35 +44,61 @@ class Ingester:
         self.bell = asyncio.Event()
         self._database = database
         self._words = words or OptWords()
+        self._batch = _BATCH
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Until `stop` is set; the batch under way is finished first. Goes on whatever happens."""
-        stopping = asyncio.create_task(stop.wait())
+        """Until `stop` is set; the batches under way are finished first. Goes on whatever happens."""
+        async with asyncio.TaskGroup() as helpers:
+            stopping = asyncio.create_task(stop.wait())
+            try:
+                await self._take_turns(stop, stopping, helpers)
+            finally:
+                stopping.cancel()
+
+    async def _take_turns(self, stop: asyncio.Event, stopping: asyncio.Task[bool], helpers: asyncio.TaskGroup) -> None:
+        helping: asyncio.Task[None] | None = None
+        while not stop.is_set():
+            self.bell.clear()
+            try:
+                taken, more = await self._apply_some(self._batch)
+            except DatabaseUnavailable as error:
+                log.warning("database_away", loop="ingest", reason=str(error))
+                await _first(_POLL_S, stopping)
+            except Exception:
+                log.exception("ingest_failed")
+                await _first(_POLL_S, stopping)
+            else:
+                if taken == 0:
+                    await self._rest(stopping)
+                elif not more:
+                    await _first(_GATHER_S, stopping)
+                elif helping is None or helping.done():
+                    helping = helpers.create_task(self._help(stop), name="ingest, helping")
+
+    async def _help(self, stop: asyncio.Event) -> None:
+        """While more waits than one batch takes: what one waits for the database, the other has for reading."""
+        more = True
         try:
-            while not stop.is_set():
-                self.bell.clear()
-                try:
-                    taken = await self.run_once()
-                except DatabaseUnavailable as error:
-                    log.warning("database_away", loop="ingest", reason=str(error))
-                    await _first(_POLL_S, stopping)
-                except Exception:
-                    log.exception("ingest_failed")
-                    await _first(_POLL_S, stopping)
-                else:
-                    if taken == 0:
-                        await self._rest(stopping)
-                    elif taken < _BATCH:
-                        await _first(_GATHER_S, stopping)
-        finally:
-            stopping.cancel()
+            while more and not stop.is_set():
+                _, more = await self._apply_some(self._batch)
+        except Exception as error:
+            # Whatever it is, the loop proper meets it too.
+            log.warning("ingest_help_ended", reason=str(error))
 
     async def run_once(self, limit: int = _BATCH) -> int:
         """Takes a batch and applies it; returns how many webhooks it took. Raises DatabaseUnavailable."""
+        return (await self._apply_some(limit))[0]
+
+    async def _apply_some(self, limit: int) -> tuple[int, bool]:
+        """How many webhooks it took, and whether there may be more."""
         async with self._database.transaction(bounded=False) as queue:
             taken = await webhooks.take(queue, limit, _BATCH_BYTES)
             if not taken:
-                return 0
+                return 0, False
+            by_bytes = sum(len(webhook.body or b"") for webhook in taken) >= _BATCH_BYTES
+            more = by_bytes or len(taken) >= limit
+            if more:
+                self._batch = max(_LEAST_BATCH, min(_BATCH, 2 * len(taken)))
             batch, unreadable = _read(taken)
             if unreadable:
                 await webhooks.give_up(queue, unreadable)
@@ -83,7 +111,7 @@ class Ingester:
                 await self._apply_one_by_one(queue, batch)
             else:
                 await webhooks.finish(queue, [webhook for webhook, _ in batch])
-            return len(taken)
+            return len(taken), more
 
     async def _apply_one_by_one(self, queue: Connection, batch: Sequence[ReadWebhook]) -> None:
         for webhook, events in batch:

@@ -1,0 +1,53 @@
+"""More webhooks than one batch takes: whether by their number or by their bytes, two loops apply them without a rest."""
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from pombo.ingest import ingester as ingester_module
+from pombo.ingest.ingester import Ingester
+from pombo.store.database import Connection, Database
+from tests.delivery_log import House, figures
+from tests.service.test_ingest import arrive, connection, house, number, page, page_webhook, read
+
+__all__ = ["connection", "house", "number", "page"]  # fixtures
+
+
+@pytest.mark.parametrize("limit", [{"_BATCH": 10}, {"_BATCH_BYTES": 2_000}], ids=["number", "bytes"])
+async def test_a_backlog_is_applied_by_two_batches_at_a_time_and_without_gathering(
+    database: Database,
+    connection: Connection,
+    house: House,
+    page: int,
+    monkeypatch: pytest.MonkeyPatch,
+    limit: dict[str, int],
+) -> None:
+    for name, value in limit.items():
+        monkeypatch.setattr(ingester_module, name, value)
+    # Nobody rings, and whoever gathers or rests does so for good.
+    monkeypatch.setattr(ingester_module, "_GATHER_S", 60.0)
+    monkeypatch.setattr(ingester_module, "_POLL_S", 60.0)
+    messages = [await house.accepted(connection, page) for _ in range(100)]
+    await arrive(connection, house, *(page_webhook(read(message)) for message in messages))
+    worker, stop, both = Ingester(database), asyncio.Event(), asyncio.Barrier(2)
+    apply, meetings = worker._apply, 0
+
+    async def meet(batch: Any) -> None:
+        nonlocal meetings
+        if meetings < 2:
+            meetings += 1
+            await both.wait()
+        await apply(batch)
+
+    worker_apply: Any = meet
+    monkeypatch.setattr(worker, "_apply", worker_apply)
+    running = asyncio.create_task(worker.run(stop))
+    async with asyncio.timeout(20):
+        while await connection.fetchval("SELECT count(*) FROM webhook_queue"):
+            await asyncio.sleep(0.01)
+        stop.set()
+        await running
+    assert meetings == 2
+    assert (await figures(connection, messages[0].run_id))["read"] >= 1
+    assert await connection.fetchval("SELECT count(*) FROM deliveries WHERE read_at IS NULL") == 0
