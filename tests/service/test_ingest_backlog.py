@@ -1,4 +1,4 @@
-"""More webhooks than one batch takes: whether by their number or by their bytes, two loops apply them without a rest."""
+"""More webhooks than one batch takes, by their number or by their bytes: two loops apply them without a rest."""
 
 import asyncio
 from typing import Any
@@ -31,23 +31,25 @@ async def test_a_backlog_is_applied_by_two_batches_at_a_time_and_without_gatheri
     messages = [await house.accepted(connection, page) for _ in range(100)]
     await arrive(connection, house, *(page_webhook(read(message)) for message in messages))
     worker, stop, both = Ingester(database), asyncio.Event(), asyncio.Barrier(2)
-    apply, meetings = worker._apply, 0
+    apply, batches = worker._apply, 0
 
     async def meet(batch: Any) -> None:
-        nonlocal meetings
-        if meetings < 2:
-            meetings += 1
+        nonlocal batches
+        batches += 1
+        # The first has found that more waits; from then on there are two.
+        if batches in (2, 3):
             await both.wait()
         await apply(batch)
 
-    worker_apply: Any = meet
-    monkeypatch.setattr(worker, "_apply", worker_apply)
+    monkeypatch.setattr(worker, "_apply", meet)
     running = asyncio.create_task(worker.run(stop))
-    async with asyncio.timeout(20):
-        while await connection.fetchval("SELECT count(*) FROM webhook_queue"):
-            await asyncio.sleep(0.01)
-        stop.set()
-        await running
-    assert meetings == 2
+    try:
+        async with asyncio.timeout(20):
+            while await connection.fetchval("SELECT count(*) FROM webhook_queue"):
+                await asyncio.sleep(0.01)
+            stop.set()
+            await running
+    finally:
+        running.cancel()
     assert (await figures(connection, messages[0].run_id))["read"] >= 1
     assert await connection.fetchval("SELECT count(*) FROM deliveries WHERE read_at IS NULL") == 0
