@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -190,6 +191,42 @@ async def test_an_old_cursor_costs_a_quick_way_back_and_no_thread_is_missed(
     async with reading(database, box, options):
         shown = await until_read(database, workspace, sync_id)
     assert (shown["state"], shown["threads"], shown["messages"]) == ("completed", 300, 300)
+
+
+async def test_cursors_that_are_refused_again_and_again_end_the_sync_and_say_why(
+    database: Database, workspace: WorkspaceId, channel: ChannelId
+) -> None:
+    sync_id, reader = await start(database, workspace, channel, 5), HistoryReader(database)
+    async with database.borrow() as connection:
+        for _ in range(5):
+            assert (await look(connection, workspace, sync_id))["state"] == "running"
+            await connection.execute("""UPDATE channel_jobs SET state = 'fetched', result = '{"refused": true}'""")
+            assert await reader.run_once()
+        shown = await look(connection, workspace, sync_id)
+    assert shown["state"] == "failed"
+    assert "refused its own cursor 5 times" in shown["error"]["title"]
+
+
+async def test_being_asked_to_wait_is_no_failure_of_the_job(
+    database: Database,
+    box: SecretBox,
+    sandbox: SandboxHandle,
+    page: ChannelHandle,
+    workspace: WorkspaceId,
+    channel: ChannelId,
+    options: WorkerOptions,
+) -> None:
+    await sandbox.configure(page, conversation_calls_per_second=1.0)
+    await sandbox.add_threads(page, 100, messages=1, newest_ago_s=3600)
+    await start(database, workspace, channel, 100)
+    async with (
+        reading(database, box, replace(options, conversations_per_s=1000.0)),
+        asyncio.timeout(20),
+        database.borrow() as connection,
+    ):
+        while not await connection.fetchval("SELECT count(*) FROM channel_jobs WHERE error_title IS NOT NULL"):
+            await asyncio.sleep(0.01)
+        assert await connection.fetchval("SELECT attempts FROM channel_jobs WHERE error_title IS NOT NULL") == 0
 
 
 async def test_too_much_at_once_is_asked_for_in_smaller_pages(

@@ -25,6 +25,8 @@ from pombo.telemetry import log
 # Webhooks, and our own evidence, are never later than this without having been asked for again.
 _SETTLED_AFTER = timedelta(minutes=15)
 _POLL_S = 1.0
+# Cursors that Meta refuses one after the other, with no page read in between: then there is no getting on.
+_REFUSALS = 5
 # Of a page that cannot be applied, a poll apart: enough to outlive a hiccup.
 _ATTEMPTS = 5
 
@@ -103,15 +105,22 @@ class HistoryReader:
             await syncs.advance(connection, job.workspace_id, smaller, threads=0, messages=0)
             await syncs.want_page(connection, job.workspace_id, smaller)
             return
+        refusals: int = payload.get("refusals", 0)
         if answer.get("refused"):
             # The cursor has ended. From the top again, quickly over what lies after `reached_at`.
+            refusals += 1
+            if refusals >= _REFUSALS:
+                why = f"Meta has refused its own cursor {refusals} times in a row. Start the sync again later."
+                await syncs.fail(connection, job.workspace_id, sync.id, None, why)
+                return
             again = sync._replace(cursor=None)
             await syncs.advance(connection, job.workspace_id, again, threads=0, messages=0)
-            await syncs.want_page(connection, job.workspace_id, again, passing=sync.reached_at is not None)
+            passing = sync.reached_at is not None
+            await syncs.want_page(connection, job.workspace_id, again, passing=passing, refusals=refusals)
             return
         page = read_page(await own_messages.external_id(connection, job.workspace_id, job.channel_id), answer["page"])
         if payload.get("passing"):
-            await self._pass(connection, job.workspace_id, sync, page, payload.get("after"))
+            await self._pass(connection, job.workspace_id, sync, page, payload.get("after"), refusals)
             return
         read = len(page.updated)
         if payload.get("again") and sync.reached_at is not None:
@@ -127,7 +136,7 @@ class HistoryReader:
             await syncs.want_page(connection, job.workspace_id, moved)
 
     async def _pass(
-        self, connection: Connection, workspace_id: int, sync: Sync, page: HistoryPage, after: str | None
+        self, connection: Connection, workspace_id: int, sync: Sync, page: HistoryPage, after: str | None, refusals: int
     ) -> None:
         """Over threads that were read before; the page that holds the last of them is asked for again, in full."""
         there = sync.reached_at is None or page.reached_at is None or page.reached_at <= sync.reached_at
@@ -136,7 +145,7 @@ class HistoryReader:
             return
         moved = sync._replace(cursor=after if there else page.after)
         await syncs.advance(connection, workspace_id, moved, threads=0, messages=0)
-        await syncs.want_page(connection, workspace_id, moved, passing=not there, again=there)
+        await syncs.want_page(connection, workspace_id, moved, passing=not there, again=there, refusals=refusals)
 
     async def _keep(self, connection: Connection, place: Place, page: HistoryPage) -> int:
         """Returns how many messages were new."""

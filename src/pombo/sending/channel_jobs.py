@@ -86,6 +86,8 @@ class _Budgets:
     reads: TokenBucket
     resume_at: dict[str, float]
     """By kind: throttled until then."""
+    throttled: dict[str, int]
+    """By kind: answers of that sort in a row."""
     under_way: int = 0
 
 
@@ -180,7 +182,7 @@ class ChannelJobs:
             conversations = TokenBucket(self._conversations_per_s, now)
             # One at a time: two at once might arrive as three within a second.
             conversations.burst = 1.0
-            budgets = _Budgets(lane, conversations, TokenBucket(READS_PER_S, now), {})
+            budgets = _Budgets(lane, conversations, TokenBucket(READS_PER_S, now), {}, {})
             for gone in [key for key in self._budgets if key not in self._lanes]:
                 del self._budgets[gone]
             self._budgets[key] = budgets
@@ -205,7 +207,9 @@ class ChannelJobs:
         lane = budgets.lane
         try:
             error = await self._do(lane, job)
-            if error is not None:
+            if error is None:
+                budgets.throttled.pop(job.kind, None)
+            else:
                 await self._heed(budgets, job, error)
         except GaveUp as reason:
             await self._fail(job, None, str(reason))
@@ -352,10 +356,12 @@ class ChannelJobs:
     async def _heed(self, budgets: _Budgets, job: Job, error: SendError) -> None:
         match error.error_class:
             case ErrorClass.RATE_LIMIT:
-                delay = retry_delay(job.attempts + 1, error.backoff, self._chance)
+                # All of the kind wait; that is no failure of this one's.
+                steps = budgets.throttled[job.kind] = budgets.throttled.get(job.kind, 0) + 1
+                delay = retry_delay(steps, error.backoff, self._chance)
                 budgets.resume_at[job.kind] = self._clock() + delay
                 log.info("channel_jobs_throttled", channel=job.channel_id, kind=job.kind, code=error.code)
-                await self._later(job, error.code, error.title, delay)
+                await self._later(job, error.code, error.title, delay, counts=False)
             case ErrorClass.AUTH if error.code in _DEAD_TOKEN:
                 # It waits for a new token, with all that the channel sends.
                 self._stop_lane(budgets.lane, error)

@@ -71,18 +71,21 @@ async def start(connection: Connection, workspace_id: int, channel_id: int, want
 
 
 async def want_page(
-    connection: Connection, workspace_id: int, sync: Sync, *, passing: bool = False, again: bool = False
-) -> None:
+    connection: Connection, workspace_id: int, sync: Sync, *, passing: bool = False, again: bool = False,
+    refusals: int = 0,
+) -> None:  # fmt: skip
     """The job for the page after the sync's cursor: `passing` over threads that were read before, or `again` with some
-    that were."""
+    that were; after so many `refusals` of cursors since a page was read."""
     payload: str = await connection.fetchval(
         """SELECT jsonb_strip_nulls(jsonb_build_object('syncId', $1::bigint, 'after', $2::text, 'limit', $3::integer,
-                                                       'passing', $4::boolean, 'again', $5::boolean))::text""",
+                                                       'passing', $4::boolean, 'again', $5::boolean,
+                                                       'refusals', nullif($6::integer, 0)))::text""",
         sync.id,
         sync.cursor,
         _size(sync, passing=passing, again=again),
         passing,
         again,
+        refusals,
     )
     await channel_jobs.add(
         connection, [NewJob(workspace_id, sync.channel_id, "conversations", payload, f"sync {sync.id}")]
