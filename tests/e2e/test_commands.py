@@ -135,7 +135,8 @@ def test_an_agent_is_added_once_with_a_key_that_acts_for_the_agent(pombo: Instal
     with httpx.Client(base_url=pombo.url) as api:
         answer = api.get("/api/agents", headers={"Authorization": f"Bearer {added['key']}"}).json()
     assert answer["me"] == added["id"]
-    assert "already" in pombo.run("agent", "add", "Ana", status=1)
+    assert "already" in pombo.run("agent", "add", " Ana ", status=1)
+    assert "needs a name" in pombo.run("agent", "add", " ", status=2)
 
 
 def test_a_key_opens_the_api_and_without_one_it_stays_shut(pombo: Installation) -> None:

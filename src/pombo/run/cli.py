@@ -297,6 +297,9 @@ def agent_add(
     as_json: JsonOption = False,
 ) -> None:
     """Add an agent, and print an API key that acts for the agent, for the only time."""
+    name = name.strip()
+    if not name:
+        raise typer.BadParameter("An agent needs a name.", param_hint="NAME")
 
     async def add(place: Place, database: Database) -> tuple[int, str]:
         async with database.transaction() as connection:
