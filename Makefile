@@ -54,7 +54,7 @@ bench: setup ## Measure Pombo: rate against the ceiling, many channels, replies,
 	@$(BIN)/python -m bench steady
 	@$(BIN)/python -m bench reply
 	@$(BIN)/python -m bench reading
-	@$(BIN)/python -m bench.realtime
+	@$(BIN)/python -m bench realtime
 
 bench-setup: setup ## Install what the bench needs: nginx, wrk, redis-server (as root), the rivals from npm and pip
 	@$(BIN)/python -m bench setup

@@ -5,10 +5,18 @@ import argparse
 import sys
 from pathlib import Path
 
-from bench import inbox, reading, reply, report, results, sending, setup, steady
+from bench import inbox, reading, realtime, reply, report, results, sending, setup, steady
 from bench.rivals import runner
 
-_COMMANDS = {"sending": sending, "steady": steady, "reply": reply, "reading": reading, "inbox": inbox, "rivals": runner}
+_COMMANDS = {
+    "sending": sending,
+    "steady": steady,
+    "reply": reply,
+    "reading": reading,
+    "realtime": realtime,
+    "inbox": inbox,
+    "rivals": runner,
+}
 
 
 def main() -> int:

@@ -1,8 +1,8 @@
-"""How long it takes from Meta's POST, or from an event's insertion, to every open browser that should see it.
+"""`realtime`: how long it takes from Meta's POST, or an event's insertion, to every open browser that should see it.
 
-`python -m bench.realtime`: a real `pombo api` (and, from webhooks, a real `pombo worker`), many WebSockets in a process
-of their own, events at an even rate whatever becomes of them. Each carries the time at which it was due; what a socket
-reads is compared with that by the machine's one monotonic clock. Everything shares the machine.
+A real `pombo api` (and, from webhooks, a real `pombo worker`), many WebSockets in a process of their own, events at an
+even rate whatever becomes of them. Each carries the time at which it was due; what a socket reads is compared with that
+by the machine's one monotonic clock. Everything shares the machine.
 """
 
 import argparse
@@ -13,12 +13,10 @@ import hmac
 import json
 import multiprocessing
 import os
-import platform
 import re
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -26,14 +24,16 @@ from dataclasses import dataclass
 from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import uvloop
 
+from bench.place import open_place
 from bench.processes import cpu_seconds, family
+from bench.results import machine
 from pombo.domain.channels import ChannelKind
 from pombo.meta.transport import Answer, Transport
-from pombo.store import accounts, channels, embedded, events, partitions, schema
+from pombo.store import accounts, channels, events
 from pombo.store.database import Database
 from pombo.store.events import Event
 from pombo.store.secrets import SecretBox
@@ -60,26 +60,20 @@ class Workspace:
     key: str
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m bench.realtime", description=__doc__)
+def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--events", type=int, default=1000, help="a second")
     parser.add_argument("--sockets", type=int, default=500)
     parser.add_argument("--workspaces", type=int, default=50, help="an event goes to all sockets of its workspace")
     parser.add_argument("--seconds", type=float, default=20.0)
     parser.add_argument("--start", choices=["webhook", "insert"], default="webhook", help="where an event begins")
-    options = parser.parse_args()
-    print(f"{os.cpu_count()} cores, Python {platform.python_version()}, from {options.start} to socket")
-    with tempfile.TemporaryDirectory() as temporary:
-        directory = Path(temporary)
-        directory.chmod(0o755)
-        with embedded.start(directory / "postgres") as server:
-            url = server.fresh_database("bench")
-            schema.migrate(url)
-            asyncio.run(partitions.create(url, 1))
-            return uvloop.run(_measure(url, server.pid, directory, options))
 
 
-async def _measure(url: str, database_pid: int, directory: Path, options: argparse.Namespace) -> int:
+def main(options: argparse.Namespace) -> dict[str, Any]:
+    with open_place() as place:
+        return uvloop.run(_measure(place.pombo_database(), place.server.pid, place.directory, options))
+
+
+async def _measure(url: str, database_pid: int, directory: Path, options: argparse.Namespace) -> dict[str, Any]:
     async with Database.open(url) as database:
         workspaces = await _seed(database, options.workspaces)
         roles = ["api", "worker"] if options.start == "webhook" else ["api"]
@@ -117,7 +111,7 @@ async def _measure(url: str, database_pid: int, directory: Path, options: argpar
                 process.wait()
             if listening.pid is not None:
                 listening.terminate()
-    return _report(latencies, missing, {name: after[name] - before[name] for name in after}, options)
+    return _document(latencies, missing, {name: after[name] - before[name] for name in after}, options)
 
 
 async def _until_ingested(database: Database, begin: "Beginnings") -> int:
@@ -136,21 +130,38 @@ def _wait_for(pipe: Connection, deliveries: int) -> None:
     pipe.recv()
 
 
-def _report(latencies: Sequence[float], missing: int, cpu_s: dict[str, float], options: argparse.Namespace) -> int:
+def _document(
+    latencies: Sequence[float], missing: int, cpu_s: dict[str, float], options: argparse.Namespace
+) -> dict[str, Any]:
     ordered = sorted(latencies)
 
     def percentile(share: float) -> float:
         return ordered[min(len(ordered) - 1, int(share * len(ordered)))] * 1000
 
     measured = options.events * options.seconds / 1000
-    cpu = " + ".join(f"{name} {seconds * 1000 / measured:.0f}" for name, seconds in cpu_s.items())
+    document = {
+        "machine": machine(),
+        "start": options.start,
+        "events_per_s": options.events,
+        "sockets": options.sockets,
+        "workspaces": options.workspaces,
+        "seconds": options.seconds,
+        "heard": len(ordered),
+        "missing": missing,
+        "p50_ms": percentile(0.5),
+        "p99_ms": percentile(0.99),
+        "p999_ms": percentile(0.999),
+        "max_ms": ordered[-1] * 1000,
+        "cpu_ms_per_1000": {name: seconds * 1000 / measured for name, seconds in cpu_s.items()},
+    }
+    cpu = " + ".join(f"{name} {ms:.0f}" for name, ms in document["cpu_ms_per_1000"].items())
     print(
-        f"{options.events:,} events/s, {options.sockets:,} sockets in {options.workspaces:,} workspaces "
-        f"({options.events * options.sockets / options.workspaces:,.0f} deliveries/s): "
-        f"p50 {percentile(0.5):.1f} ms, p99 {percentile(0.99):.1f} ms, p99.9 {percentile(0.999):.1f} ms, "
-        f"longest {ordered[-1] * 1000:.0f} ms, {missing} missing; CPU ms per 1,000 events: {cpu}"
+        f"{options.events:,} events/s from {options.start} to {options.sockets:,} sockets in {options.workspaces:,} "
+        f"workspaces: p50 {document['p50_ms']:.1f} ms, p99 {document['p99_ms']:.1f} ms, p99.9 "
+        f"{document['p999_ms']:.1f} ms, longest {document['max_ms']:.0f} ms, {missing} missing; "
+        f"CPU ms per 1,000 events: {cpu}"
     )
-    return 1 if missing else 0
+    return document
 
 
 # --- Pombo's side ---------------------------------------------------------------------------------------------------
@@ -350,7 +361,3 @@ def _listen(pipe: Connection, keys: list[str], sockets: int) -> None:
         pipe.send(([(now - at) / 1e9 for at, now in heard if at >= measured_from], expected - len(heard)))
 
     uvloop.run(listen())
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

@@ -7,7 +7,17 @@ from bench.results import render, table
 
 def write() -> list[str]:
     """The names of the sections that were rewritten."""
-    return render({"rivals": rivals, "sending": _sending, "steady": _steady, "reply": _reply, "reading": _reading})
+    return render(
+        {
+            "rivals": rivals,
+            "sending": _sending,
+            "steady": _steady,
+            "reply": _reply,
+            "reading": _reading,
+            "realtime": _realtime,
+            "inbox": _inbox,
+        }
+    )
 
 
 def _sending(document: dict[str, Any]) -> str:
@@ -149,6 +159,28 @@ def _reading(document: dict[str, Any]) -> str:
             f"{snapshot['share_at_last']:.1%} of the time went into reading."
         )
     return text
+
+
+def _realtime(document: dict[str, Any]) -> str:
+    row = [
+        f"{document['events_per_s']:,}",
+        f"{document['sockets']:,} in {document['workspaces']:,} workspaces",
+        *(_ms(document[f"{name}_ms"]) for name in ("p50", "p99", "p999", "max")),
+        f"{document['missing']:,}",
+        " + ".join(f"{ms:.0f}" for ms in document["cpu_ms_per_1000"].values()) + " ms",
+    ]
+    parts = " + ".join(document["cpu_ms_per_1000"])
+    head = ["events/s", "sockets", "p50", "p99", "p99.9", "slowest", "missing", f"CPU per 1,000 events: {parts}"]
+    return f"From {document['start']} to socket.\n\n" + table(head, [row])
+
+
+def _inbox(document: dict[str, Any]) -> str:
+    rows = [
+        [kind["name"], *(_ms(kind[f"{name}_ms"]) for name in ("p50", "p99", "most")), f"{kind['rows']}"]
+        for kind in document["kinds"]
+    ]
+    about = f"{document['messages']:,} messages in {document['conversations']:,} conversations.\n\n"
+    return about + table(["asked for", "p50", "p99", "slowest", "rows at most"], rows)
 
 
 def _ms(value: float | None) -> str:
