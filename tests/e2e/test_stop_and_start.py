@@ -22,7 +22,7 @@ from pombo.run.reconcile import Comparison, compare
 from pombo.store.database import Database
 from tests.e2e.pombo_process import Installation, await_answer, free_port, process_wait, stop
 
-STOPS = int(os.environ.get("POMBO_STOPS", "2"))
+STOPS = int(os.environ.get("POMBO_STOPS", "3"))
 SEED = int(os.environ.get("POMBO_SEED", "1"))
 NUMBERS = 4
 RATE = 80
