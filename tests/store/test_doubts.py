@@ -221,10 +221,12 @@ async def test_a_report_made_twice_counts_once(stage: Stage, run: SeededRun) -> 
     assert await figures(stage.connection, run) == {"total": 1, "uncertain": 1}
 
 
-async def test_a_takeover_and_a_proof_at_the_same_time_leave_no_doubt_counted(
-    database: Database, stage: Stage, run: SeededRun
+@pytest.mark.parametrize("told", ["not accepted", "accepted"])
+async def test_a_takeover_and_a_proof_at_the_same_time_leave_no_doubt(
+    database: Database, stage: Stage, run: SeededRun, told: str
 ) -> None:
-    await stage.intend(run)
+    day = await stage.intend(run)
+    key = (*stage.tenant, run.message_ids[0], 1)
     await stage.connection.execute("UPDATE workers SET expires_at = clock_timestamp()")
     heir = await leases.register(stage.connection, "heir", 2, 600.0)
     await leases.acquire(stage.connection, heir)
@@ -233,13 +235,16 @@ async def test_a_takeover_and_a_proof_at_the_same_time_leave_no_doubt_counted(
         await transaction.start()
         assert await leases.adopt_orphans(adopting) == 1
         proof = asyncio.create_task(
-            outbox.put_back(stage.connection, [Undecided(*stage.tenant, run.message_ids[0], 1, 4, 0, "too fast")])
+            settlement.settle_evidence(stage.connection, [Evidence(*key, day, "m_1", datetime.now(UTC))])
+            if told == "accepted"
+            else outbox.put_back(stage.connection, [Undecided(*key, 4, 0, "too fast")])
         )
         await blocked(adopting)
         await transaction.commit()
         await proof
-    assert await figures(stage.connection, run) == {"total": 1}
-    assert (await stage.row("outbox"))["state"] == b"r"
+    assert await figures(stage.connection, run) == {"total": 1} | ({"accepted": 1} if told == "accepted" else {})
+    assert await stage.connection.fetch("SELECT message_id FROM doubts") == []
+    assert await stage.connection.fetch("SELECT state FROM outbox") == ([] if told == "accepted" else [(b"r",)])
 
 
 async def blocked(connection: Connection) -> None:

@@ -87,16 +87,19 @@ LEFT JOIN outbox o
 ORDER BY d.workspace_id, d.message_id
 """
 
-_FORGET = """
-DELETE FROM doubts d
-USING unnest($1::bigint[], $2::bigint[], $3::smallint[]) AS f (workspace_id, id, attempt)
-WHERE d.workspace_id = f.workspace_id AND d.message_id = f.id AND d.attempt = f.attempt
+# Looked up one by one (OFFSET 0 is a fence): a plan made while there were few would read them all when there are many.
+# One that another statement changes meanwhile may be passed over; the resolver comes to it again.
+_EACH = """unnest($1::bigint[], $2::bigint[], $3::smallint[], $4::text[]) AS f (workspace_id, id, attempt, reason)
+CROSS JOIN LATERAL (
+    SELECT ctid FROM doubts WHERE workspace_id = f.workspace_id AND message_id = f.id AND attempt = f.attempt OFFSET 0
+) found
+WHERE d.ctid = found.ctid AND d.attempt = f.attempt
 """
 
-_HOLD = """
-UPDATE doubts d SET held = f.reason, held_since = coalesce(d.held_since, clock_timestamp())
-FROM unnest($1::bigint[], $2::bigint[], $3::smallint[], $4::text[]) AS f (workspace_id, id, attempt, reason)
-WHERE d.workspace_id = f.workspace_id AND d.message_id = f.id AND d.attempt = f.attempt
+_FORGET = f"DELETE FROM doubts d USING {_EACH}"
+
+_HOLD = f"""
+UPDATE doubts d SET held = f.reason, held_since = coalesce(d.held_since, clock_timestamp()) FROM {_EACH}
 """
 
 # A stream of direct messages may have been closed meanwhile. A run's is open as long as one of its is not settled.
@@ -199,9 +202,13 @@ def _doubt(row: Any) -> Doubt:
 
 
 async def forget(connection: Connection, doubts: Sequence[DoubtKey]) -> None:
-    """Doubts that are over."""
+    """Doubts that are over.
+
+    Those of a statement that ended them need one of their own after it: it may have waited for the very statement that
+    noted them, and sees no rows newer than itself. What a crash between the two leaves is forgotten after its grace.
+    """
     if doubts:
-        await connection.execute(_FORGET, *columns(doubts))
+        await connection.execute(_FORGET, *columns(doubts), [])
 
 
 async def hold(connection: Connection, doubts: Sequence[tuple[DoubtKey, HoldReason]]) -> None:

@@ -14,8 +14,9 @@ from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 from pombo.domain.classes import MessageClass
+from pombo.store import doubts
 from pombo.store.database import Connection
-from pombo.store.doubts import NOTE
+from pombo.store.doubts import NOTE, DoubtKey
 
 BEGINNING = (datetime(1970, 1, 1, tzinfo=UTC), 0)
 """A cursor before every message."""
@@ -184,9 +185,6 @@ WITH proof AS (
     JOIN outbox o ON o.workspace_id = r.workspace_id AND o.id = r.id AND o.attempt = r.attempt
     WHERE o.state IN ('s', 'u')
     FOR UPDATE OF o
-), undoubted AS (
-    DELETE FROM doubts d USING found f
-    WHERE f.was = 'u' AND d.workspace_id = f.workspace_id AND d.message_id = f.id
 ), counted AS (
     INSERT INTO run_deltas (workspace_id, run_id, uncertain)
     SELECT workspace_id, run_id, -count(*) FROM found WHERE was = 'u' GROUP BY workspace_id, run_id
@@ -197,10 +195,12 @@ WITH proof AS (
     FROM found f
     WHERE o.workspace_id = f.workspace_id AND o.id = f.id
     RETURNING o.workspace_id, o.id, o.channel_id, f.class, o.recipient
+), waiting AS (
+    INSERT INTO retries (workspace_id, message_id, channel_id, class, recipient)
+    SELECT workspace_id, id, channel_id, class, recipient FROM ready
+    ON CONFLICT DO NOTHING
 )
-INSERT INTO retries (workspace_id, message_id, channel_id, class, recipient)
-SELECT workspace_id, id, channel_id, class, recipient FROM ready
-ON CONFLICT DO NOTHING
+SELECT workspace_id, id, attempt FROM found WHERE was = 'u'
 """
 
 # What a takeover has made doubtful already is reported all the same: from then on nothing of the attempt can leave.
@@ -228,7 +228,7 @@ SELECT workspace_id, run_id, count(*) FROM doubtful WHERE was = 's' GROUP BY wor
 
 async def put_back(connection: Connection, retries: Sequence[Undecided]) -> None:
     """Proven not accepted: ready again after each one's delay."""
-    await connection.execute(
+    doubtful = await connection.fetch(
         _RETRY,
         [r.workspace_id for r in retries],
         [r.message_id for r in retries],
@@ -240,18 +240,19 @@ async def put_back(connection: Connection, retries: Sequence[Undecided]) -> None
         [r.error_title for r in retries],
         [r.message_class for r in retries],
     )
+    await doubts.forget(connection, [DoubtKey(*key) for key in doubtful])
 
 
-async def doubt(connection: Connection, doubts: Sequence[Undecided]) -> None:
+async def doubt(connection: Connection, undecided: Sequence[Undecided]) -> None:
     """Perhaps accepted, and over: nothing of these attempts can leave any more."""
     await connection.execute(
         _DOUBT,
-        [d.workspace_id for d in doubts],
-        [d.message_id for d in doubts],
-        [d.attempt for d in doubts],
-        [d.error_code for d in doubts],
-        [d.error_subcode for d in doubts],
-        [d.error_title for d in doubts],
+        [d.workspace_id for d in undecided],
+        [d.message_id for d in undecided],
+        [d.attempt for d in undecided],
+        [d.error_code for d in undecided],
+        [d.error_subcode for d in undecided],
+        [d.error_title for d in undecided],
     )
 
 

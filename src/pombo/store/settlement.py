@@ -15,7 +15,9 @@ from datetime import date, datetime
 from typing import NamedTuple
 
 from pombo.domain.outcomes import DeliveryState
+from pombo.store import doubts
 from pombo.store.database import Connection
+from pombo.store.doubts import DoubtKey
 
 ACCEPTED = DeliveryState.ACCEPTED.rank
 FAILED = DeliveryState.FAILED.rank
@@ -78,9 +80,6 @@ WITH outcome AS (
            CASE WHEN state = 2 THEN clock_timestamp() END, CASE WHEN state = 1 THEN clock_timestamp() END,
            error_code, error_subcode, state, attempt, recipient, provider_id, error_title, kind
     FROM gone
-), undoubted AS (
-    DELETE FROM doubts d USING gone g
-    WHERE g.was = 'u' AND d.workspace_id = g.workspace_id AND d.message_id = g.id
 ), tried_again AS (
     DELETE FROM retries r USING gone g
     WHERE (g.attempt > 1 OR g.was = 'r') AND r.workspace_id = g.workspace_id AND r.message_id = g.id
@@ -94,7 +93,9 @@ WITH outcome AS (
 ), finished AS (
     DELETE FROM intents WHERE worker_id = $10 AND id = ANY ($11::bigint[])
 )
-SELECT CASE WHEN (SELECT count(*) FROM gone) < cardinality($3) THEN (SELECT coalesce(array_agg(id), '{}') FROM gone) END
+SELECT CASE WHEN (SELECT count(*) FROM gone) < cardinality($3)
+            THEN (SELECT coalesce(array_agg(id), '{}') FROM gone) END AS moved,
+       (SELECT array_agg(ROW (workspace_id, id, attempt)) FROM gone WHERE was = 'u') AS doubtful
 """
 
 # Accepted messages whose outbox row was gone: in the delivery log already, by the other witness or as failed. Probed by
@@ -149,14 +150,14 @@ async def settle(
 ) -> None:
     """Settles a batch; also forgets the worker's `finished` intents, whose messages are all settled by now.
 
-    At most one outcome per message. Outside a transaction each of the two statements commits by itself, which is as
-    safe: the second only adds what a witness knows.
+    At most one outcome per message. Outside a transaction each statement commits by itself, which is as safe: the
+    others only forget doubts that are over, and add what a witness knows.
     """
     # Built by comprehensions over what is needed: nearly all batches hold nothing but accepted messages at their first
     # attempt, and unnest fills missing elements with NULL, so that the rest need not be encoded at all.
     plain = all(o.state == ACCEPTED for o in outcomes)
     # The ids that moved, or None when all did: finding the rest here is cheaper than an anti-join in the statement.
-    moved: list[int] | None = await connection.fetchval(
+    moved, doubtful = await connection.fetchrow(
         _SETTLE,
         [o.workspace_id for o in outcomes],
         [o.channel_id for o in outcomes],
@@ -170,6 +171,7 @@ async def settle(
         worker_id,
         finished,
     )
+    await doubts.forget(connection, [DoubtKey(*key) for key in doubtful or ()])
     if moved is None:
         return
     gone = set(moved)
