@@ -1,5 +1,5 @@
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from datetime import date, timedelta
 from typing import Any
 
@@ -8,7 +8,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from pombo.api.webhooks import WebhookReceiver
-from pombo.meta.signature import sign
+from pombo.meta.signature import sign, verify
 from pombo.store import accounts
 from pombo.store.database import Connection, Database
 from pombo.store.secrets import SecretBox
@@ -146,6 +146,26 @@ async def test_a_webhook_is_logged_for_the_app_whose_secret_signed_it(
 
     apps = [app_id for _, app_id, _ in await logged(connection)]
     assert apps == [house.app_id, other.app_id, other.app_id, house.app_id]
+
+
+async def test_of_many_apps_the_one_that_signed_for_this_page_before_is_tried_first(
+    client: httpx.AsyncClient, connection: Connection, box: SecretBox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried: list[int] = []
+    for n in range(5):
+        await House.build(connection, box, f"house {n}", f"secret {n}")
+    bodies = [f'{{"object":"page","entry":[{{"time":{n},"id":"{n}7"}}]}}'.encode() for n in range(5)]
+    for n, body in enumerate(bodies):
+        assert (await post(client, body, f"secret {n}")).status_code == 200
+
+    def counted(secrets: Sequence[bytes], header: str | None, body: bytes) -> int | None:
+        tried.append(len(secrets))
+        return verify(secrets, header, body)
+
+    monkeypatch.setattr("pombo.meta.signature.verify", counted)
+    for n, body in enumerate(bodies):
+        assert (await post(client, body, f"secret {n}")).status_code == 200
+    assert tried == [1] * 5
 
 
 async def test_both_secrets_are_good_while_one_is_being_replaced(
