@@ -20,6 +20,7 @@ async def answer(connection: Connection, contacts: Collection[tuple[int, int, in
     await inbox_people.lock_channels(connection, {(workspace, channel) for workspace, channel, _ in contacts})
     today = await plan_by_index(connection)
     people = [(workspace, contact) for workspace, _, contact in contacts]
+    people = await campaign_replies.reached(connection, people, today)
     await campaign_replies.count(connection, people, today)
     followed = await campaign_replies.followed(connection, people, today)
     if not followed:

@@ -80,7 +80,7 @@ async def converse(
         connection, {(*place, contact) for place, event, contact in heard if isinstance(event, ThreadMessage)}
     )
     inserted = await inbox_threads.insert_messages(connection, _messages(heard, conversations))
-    await media.want_attachments(connection, [(row.workspace_id, row.id) for row in inserted])
+    await media.want_attachments(connection, [(row.workspace_id, row.id) for row in inserted if row.has_attachments])
     await contact_profiles.want(connection, _nameless(heard))
     await message_changes.keep(connection, _changes(heard))
 
@@ -94,9 +94,14 @@ async def converse(
     for one in shown:
         unread.setdefault((one.workspace_id, one.conversation_id), 0)
     channel_of = {(place.workspace_id, contact): place.channel_id for place, _, contact in heard}
-    others = {(w, channel_of[w, contact], contact) for w, contact in changed if (w, contact) in channel_of}
-    for (workspace_id, _), conversation_id in (await inbox_threads.find_conversations(connection, others)).items():
-        unread.setdefault((workspace_id, conversation_id), 0)
+    others = {
+        (w, channel_of[w, contact], contact)
+        for w, contact in changed - conversations.keys()
+        if (w, contact) in channel_of
+    }
+    conversations |= await inbox_threads.find_conversations(connection, others)
+    for key in changed & conversations.keys():
+        unread.setdefault((key[0], conversations[key]), 0)
     await inbox_threads.touch(connection, unread)
     if news:
         await signals.append(connection, _signals(heard))

@@ -28,8 +28,10 @@ _BATCH_BYTES = 256 * 1024
 _LEAST_BATCH = 20
 # Nobody rings when a NOTIFY is lost.
 _POLL_S = 1.0
-# While webhooks trickle in, so long is gathered: a batch costs about the same for one as for fifty.
+# While webhooks trickle in, so long is gathered: a batch of a few costs about the same as of so many. Where more come
+# while one batch is applied, the next is worth its while at once.
 _GATHER_S = 0.02
+_FEW = 20
 # A bad webhook's attempts, 2, 4, 8 and 16 s apart: enough to outlive a hiccup, not to hide a bug.
 _ATTEMPTS = 5
 # A deadlock takes the server a second to notice; as many in a row are no accident.
@@ -70,9 +72,9 @@ class Ingester:
             else:
                 if taken == 0:
                     await self._rest(stopping)
-                elif not more:
+                elif not more and taken < _FEW:
                     await _first(_GATHER_S, stopping)
-                elif helping is None or helping.done():
+                elif more and (helping is None or helping.done()):
                     helping = helpers.create_task(self._help(stop), name="ingest, helping")
 
     async def _help(self, stop: asyncio.Event) -> None:

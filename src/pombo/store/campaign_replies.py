@@ -72,6 +72,23 @@ who AS MATERIALIZED (
     ) d
 )"""
 
+# Most who write have had no campaign: this is planned and done in a fifth of what the two below take.
+_REACHED = """
+SELECT w.workspace_id, w.contact_id
+FROM unnest($1::bigint[], $2::bigint[]) AS w (workspace_id, contact_id)
+CROSS JOIN LATERAL (
+    SELECT FROM identities i
+    CROSS JOIN LATERAL (
+        SELECT FROM deliveries d
+        WHERE d.workspace_id = i.workspace_id AND d.channel_id = i.channel_id AND d.recipient = i.identity
+          AND d.day >= $3 AND d.run_id > 0 AND d.state >= 2
+        LIMIT 1
+    ) d
+    WHERE i.workspace_id = w.workspace_id AND i.contact_id = w.contact_id
+    LIMIT 1
+) reached
+"""
+
 _FOLLOWED = f"""
 WITH {_SENT}
 SELECT s.workspace_id, s.conversation_id, s.channel_id, s.run_id, s.id, s.provider_id, s.intent_at, s.state,
@@ -167,6 +184,14 @@ async def follow_states(connection: Connection, messages: Collection[tuple[int, 
     changed = await connection.fetch(_FOLLOW_STATE, *columns(messages), since)
     await inbox_events.messages_updated(connection, [(row[0], row[1]) for row in changed])
     return len(changed)
+
+
+async def reached(connection: Connection, contacts: Collection[tuple[int, int]], today: date) -> list[tuple[int, int]]:
+    """Those of these (workspace, contact) who had a campaign message that a reply of now may follow."""
+    if not contacts:
+        return []
+    rows = await connection.fetch(_REACHED, *columns(contacts), today - FOLLOWS_FOR - timedelta(days=1))
+    return [(row[0], row[1]) for row in rows]
 
 
 async def count(connection: Connection, contacts: Collection[tuple[int, int]], today: date) -> None:

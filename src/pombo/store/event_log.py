@@ -32,10 +32,11 @@ class StoredEvent(NamedTuple):
 _COLUMNS = "workspace_id, position, topic, name, at, data::text"
 
 # Plans are made while the table is nearly empty, and kept; those that then seem cheapest go on reading all of it when
-# it is large. (Seen: 6 s in place of 5 ms, until the server next looked at the table.)
+# it is large. (Seen: 6 s in place of 5 ms, until the server next looked at the table.) And a bitmap would be made of
+# all that waits, and of what no longer does.
 _BY_INDEX = """
     SELECT set_config('enable_seqscan', 'off', $1), set_config('enable_hashjoin', 'off', $1),
-           set_config('enable_mergejoin', 'off', $1)
+           set_config('enable_mergejoin', 'off', $1), set_config('enable_bitmapscan', 'off', $1)
 """
 
 # While nothing waits, the row is not locked and nothing is written. Two who number at once wait for each other; what

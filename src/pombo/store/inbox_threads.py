@@ -34,6 +34,7 @@ class Inserted(NamedTuple):
     id: int
     conversation_id: int
     author: str
+    has_attachments: bool
 
 
 _OPEN = """
@@ -63,7 +64,7 @@ FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::text[], $5::text[], $6
     AS n (workspace_id, conversation_id, channel_id, provider_id, author, kind, text, content, reply_to, at, place)
 ORDER BY at, place
 ON CONFLICT (workspace_id, channel_id, provider_id) DO NOTHING
-RETURNING workspace_id, id, conversation_id, author
+RETURNING workspace_id, id, conversation_id, author, content ? 'attachments'
 """
 
 # Notes are the team's own; what Meta tells stands at the end only where nothing else does.
@@ -123,10 +124,12 @@ async def open_conversations(
     connection: Connection, contacts: Collection[tuple[int, int, int]]
 ) -> dict[tuple[int, int], int]:
     """The conversation of each (workspace, channel, contact), made where there is none, by (workspace, contact)."""
-    if not contacts:
-        return {}
-    await connection.execute(_OPEN, *columns(contacts))
-    return await find_conversations(connection, contacts)
+    found = await find_conversations(connection, contacts)
+    new = [contact for contact in contacts if (contact[0], contact[2]) not in found]
+    if new:
+        await connection.execute(_OPEN, *columns(new))
+        found |= await find_conversations(connection, new)
+    return found
 
 
 async def find_conversations(

@@ -41,6 +41,16 @@ WHERE (excluded.at, excluded.number, coalesce(excluded.text, ''), excluded.conte
     > (c.at, c.number, coalesce(c.text, ''), c.content)
 """
 
+# Nearly all messages are never changed.
+_CHANGED = """
+SELECT t.workspace_id, t.channel_id, t.provider_id
+FROM unnest($1::bigint[], $2::bigint[], $3::text[]) AS t (workspace_id, channel_id, provider_id)
+CROSS JOIN LATERAL (
+    SELECT FROM message_changes
+    WHERE workspace_id = t.workspace_id AND channel_id = t.channel_id AND provider_id = t.provider_id LIMIT 1
+) c
+"""
+
 # Who edits or takes back a message is who wrote it. Of what was taken back nothing is kept.
 _SHOW = """
 WITH message AS MATERIALIZED (
@@ -98,4 +108,5 @@ async def show(connection: Connection, messages: Collection[tuple[int, int, str]
     """What is kept, in those of the messages (workspace, channel, Meta's id) that are there; returns which changed."""
     if not messages:
         return []
-    return [Changed(*row) for row in await connection.fetch(_SHOW, *columns(messages))]
+    changed = [tuple(row) for row in await connection.fetch(_CHANGED, *columns(messages))]
+    return [Changed(*row) for row in await connection.fetch(_SHOW, *columns(changed))] if changed else []

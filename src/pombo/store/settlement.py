@@ -157,7 +157,7 @@ async def settle(
     # attempt, and unnest fills missing elements with NULL, so that the rest need not be encoded at all.
     plain = all(o.state == ACCEPTED for o in outcomes)
     # The ids that moved, or None when all did: finding the rest here is cheaper than an anti-join in the statement.
-    moved, doubtful = await connection.fetchrow(
+    [(moved, doubtful)] = await connection.fetch(
         _SETTLE,
         [o.workspace_id for o in outcomes],
         [o.channel_id for o in outcomes],

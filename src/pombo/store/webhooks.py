@@ -141,10 +141,13 @@ async def take(connection: Connection, limit: int, max_bytes: int) -> list[Queue
 
 
 async def finish(connection: Connection, webhooks: Sequence[QueuedWebhook]) -> None:
-    """Applied: out of the queue."""
+    """Applied: out of the queue. A crash of the server may lose it, after which they are applied once more."""
     await connection.execute(
-        """DELETE FROM webhook_queue q USING unnest($1::bigint[], $2::bigint[]) AS f (workspace_id, id)
-           WHERE q.workspace_id = f.workspace_id AND q.id = f.id""",
+        """WITH gone AS (
+               DELETE FROM webhook_queue q USING unnest($1::bigint[], $2::bigint[]) AS f (workspace_id, id)
+               WHERE q.workspace_id = f.workspace_id AND q.id = f.id
+           )
+           SELECT set_config('synchronous_commit', 'off', true)""",
         [webhook.workspace_id for webhook in webhooks],
         [webhook.id for webhook in webhooks],
     )
