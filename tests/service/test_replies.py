@@ -19,7 +19,7 @@ from pombo.domain.outcomes import DeliveryState
 from pombo.inbox.following import ReplyFollower
 from pombo.sending.direct import direct_payload
 from pombo.sending.worker import Worker
-from pombo.store import channel_jobs, events, media, message_changes, receipts, replies, settlement
+from pombo.store import channel_jobs, events, inbox_merging, media, message_changes, receipts, replies, settlement
 from pombo.store.audience import DUE_BELL
 from pombo.store.media_files import DirectoryFiles, MediaFiles
 from pombo.store.message_changes import Change
@@ -160,6 +160,24 @@ async def test_a_failed_reply_says_why_and_can_be_sent_again_once(desk: Desk) ->
     assert (again.status_code, desk.api.error(again)["code"]) == (409, "message_not_retryable")
     assert (await desk.ana.http.post("/api/messages/99999/retry")).status_code == 404
     assert len(await desk.setting.sandbox.messages()) == 1
+
+
+async def test_a_retry_while_its_conversation_is_merged_into_another_goes_on_there(desk: Desk) -> None:
+    kept, other = await desk.conversation(), await desk.conversation("10002")
+    sent = (await say(desk.ana, other)).json()
+    await desk.setting.database.worker.execute(
+        "UPDATE conversation_messages SET state = 'failed' WHERE id = $1", sent["id"]
+    )
+    async with desk.setting.database.transaction() as merging:
+        contacts = dict(await merging.fetch("SELECT id, contact_id FROM conversations ORDER BY id FOR UPDATE"))
+        retrying = asyncio.create_task(desk.ana.http.post(f"/api/messages/{sent['id']}/retry"))
+        async with asyncio.timeout(20):
+            while not await merging.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"):
+                await asyncio.sleep(0.01)
+        await inbox_merging.merge(merging, desk.setting.workspace, contacts[kept], contacts[other])
+    retried = await retrying
+    assert retried.status_code == 202, retried.text
+    assert (await desk.thread(kept))[0]["id"] == sent["id"]
 
 
 async def test_a_reply_in_doubt_is_shown_as_uncertain_until_it_is_settled(desk: Desk) -> None:

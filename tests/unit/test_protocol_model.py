@@ -258,7 +258,7 @@ def test_without_any_evidence_nothing_is_accepted_twice_and_the_doubtful_are_hel
     live_through(RUNS // 4, echoes=Echoes.NEVER, policies=(DoubtPolicy.SAFE, DoubtPolicy.HOLD))
 
 
-@pytest.mark.skipif(RUNS < 10_000, reason="Takes two minutes; tests/unit/test_protocol_flaws.py tells of each in a moment.")
+@pytest.mark.skipif(RUNS < 10_000, reason="Takes two minutes; test_protocol_flaws.py tells of each in a moment.")
 @pytest.mark.parametrize("flaw", Flaw)
 def test_histories_find_out_a_protocol_that_is_broken(flaw: Flaw) -> None:
     with pytest.raises(AssertionError, match=flaw.symptom):

@@ -17,6 +17,7 @@ from pombo.store import channel_jobs, conversations, direct, inbox_events, media
 from pombo.store.channel_jobs import NewJob
 from pombo.store.conversations import Conversation
 from pombo.store.database import Connection
+from pombo.store.replies import OwnMessage
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,19 +78,31 @@ async def reply(
 
 async def retry(connection: Connection, workspace_id: WorkspaceId, id: int) -> str:
     """Sends a failed reply once more; its message as JSON text. Raises Missing, InboxError, ContentError."""
-    found = await replies.lock_message(connection, workspace_id, id)
-    if found is None:
+    locked = await lock_own(connection, workspace_id, id)
+    if locked is None:
         raise Missing("message_not_found", f"There is no message {id} in any conversation.")
+    found, conversation = locked
     if found.author != "agent" or found.state != "failed":
         raise InboxError("message_not_retryable", "Only a reply that failed can be sent again.")
-    conversation = await conversations.lock(connection, workspace_id, found.conversation_id)
-    assert conversation is not None  # its messages go with it
     said = reply_of(found.text, json.loads(found.content))
     again = await queue(connection, workspace_id, conversation, said)
     await replies.queue_again(connection, workspace_id, id, again)
     await wait_for_file(connection, workspace_id, conversation, id, said, again)
     await inbox_events.messages_updated(connection, [(workspace_id, id)])
     return await thread.show_message(connection, workspace_id, id)
+
+
+async def lock_own(
+    connection: Connection, workspace_id: WorkspaceId, id: int
+) -> tuple[OwnMessage, Conversation] | None:
+    """A message with its conversation, which is locked first, as everybody does; None if there is no such message."""
+    while (conversation_id := await replies.conversation_of(connection, workspace_id, id)) is not None:
+        conversation = await conversations.lock(connection, workspace_id, conversation_id)
+        # A merge may have moved the message while this waited.
+        if conversation is not None and conversation_id == await replies.conversation_of(connection, workspace_id, id):
+            found = await replies.lock_message(connection, workspace_id, id)
+            return None if found is None else (found, conversation)
+    return None
 
 
 async def add_note(

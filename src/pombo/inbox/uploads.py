@@ -11,7 +11,7 @@ from pombo.domain.content import ContentError
 from pombo.domain.replies import reply_of
 from pombo.inbox import replying
 from pombo.inbox.errors import InboxError
-from pombo.store import conversations, inbox_events, replies
+from pombo.store import inbox_events, replies
 from pombo.store.database import Connection
 from pombo.store.replies import Uploaded
 
@@ -27,13 +27,12 @@ async def send_uploaded(connection: Connection, limit: int) -> int:
 
 async def _send(connection: Connection, uploaded: Uploaded) -> None:
     workspace_id, id = uploaded.workspace_id, uploaded.id
-    found = await replies.lock_message(connection, workspace_id, id)
-    assert found is not None  # messages are never deleted
+    locked = await replying.lock_own(connection, workspace_id, id)
+    assert locked is not None  # messages are never deleted
+    found, conversation = locked
     if uploaded.file is None:
         await replies.fail(connection, workspace_id, id, uploaded.error_code, uploaded.error_title or "")
         return
-    conversation = await conversations.lock(connection, workspace_id, found.conversation_id)
-    assert conversation is not None
     try:
         said = reply_of(found.text, json.loads(found.content))
         message_id = await replying.queue(connection, workspace_id, conversation, said)

@@ -239,6 +239,16 @@ async def answered_since(
     return None if row is None else Answer(*row)
 
 
+async def conversation_of(connection: Connection, workspace_id: WorkspaceId, message_id: int) -> ConversationId | None:
+    """A merge of contacts may move the message to another as long as this one is not locked."""
+    found: ConversationId | None = await connection.fetchval(
+        "SELECT conversation_id FROM conversation_messages WHERE workspace_id = $1 AND id = $2",
+        workspace_id,
+        message_id,
+    )
+    return found
+
+
 async def lock_message(connection: Connection, workspace_id: WorkspaceId, message_id: int) -> OwnMessage | None:
     row = await connection.fetchrow(_LOCK, workspace_id, message_id)
     return None if row is None else OwnMessage(*row)
