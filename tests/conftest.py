@@ -13,9 +13,12 @@ import pytest
 import uvloop
 
 from pombo import telemetry
+from pombo.domain.ids import WorkspaceId
 from pombo.store import embedded, partitions, schema
 from pombo.store.database import Database
 from pombo.store.secrets import SecretBox
+from tests.sandbox_server import AppHandle, ChannelHandle, SandboxHandle, running_sandbox
+from tests.seeding import add_workspace
 
 # Durability is not what these tests are about, and their data dies with them.
 _FAST = "fsync = off\nsynchronous_commit = off\nfull_page_writes = off\nmax_connections = 300\n"
@@ -105,3 +108,32 @@ async def database(url: str) -> AsyncIterator[Database]:
 @pytest.fixture(scope="session")
 def box() -> SecretBox:
     return SecretBox("a key for tests, of at least 32 characters")
+
+
+# --- a sandbox of its own for each test, and what is made in it when it is asked for ----------------------------------
+
+
+@pytest.fixture
+async def sandbox() -> AsyncIterator[SandboxHandle]:
+    async with running_sandbox() as handle:
+        yield handle
+
+
+@pytest.fixture
+async def app(sandbox: SandboxHandle) -> AppHandle:
+    return await sandbox.add_app()
+
+
+@pytest.fixture
+async def page(sandbox: SandboxHandle, app: AppHandle) -> ChannelHandle:
+    return await sandbox.add_page(app)
+
+
+@pytest.fixture
+async def phone(sandbox: SandboxHandle, app: AppHandle) -> ChannelHandle:
+    return await sandbox.add_phone(app)
+
+
+@pytest.fixture
+async def workspace(database: Database) -> WorkspaceId:
+    return await add_workspace(database)

@@ -17,10 +17,10 @@ from pombo.sending.worker import Worker
 from pombo.store import cooldowns, direct
 from pombo.store.cooldowns import Cause, Cooldown
 from tests.seeding import add_channel, add_run
-from tests.service.test_worker import Setting, options, sandbox, setting, until, unused_port, working, workspace
+from tests.service.test_worker import Setting, options, setting, until, unused_port, working
 from tests.service.test_worker_breakage import SilentMeta, little_grace, silent_meta
 
-__all__ = ["little_grace", "options", "sandbox", "setting", "silent_meta", "unused_port", "workspace"]  # fixtures
+__all__ = ["little_grace", "options", "setting", "silent_meta", "unused_port"]  # fixtures
 
 
 async def three_channels_whose_breakers_are_due(setting: Setting) -> list[ChannelId]:

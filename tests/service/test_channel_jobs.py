@@ -19,37 +19,11 @@ from pombo.store.database import Connection, Database
 from pombo.store.media_files import DirectoryFiles
 from pombo.store.secrets import SecretBox
 from pombo.store.webhooks import SignedWebhook
-from tests.sandbox_server import AppHandle, ChannelHandle, SandboxHandle, running_sandbox
-from tests.seeding import add_channel, add_workspace
+from tests.sandbox_server import AppHandle, ChannelHandle, SandboxHandle
+from tests.seeding import add_channel
 from tests.webhook_receiver import running_receiver
 
 PSID, PERSON = "24012345678901", "5511987654321"
-
-
-@pytest.fixture
-async def sandbox() -> AsyncIterator[SandboxHandle]:
-    async with running_sandbox() as handle:
-        yield handle
-
-
-@pytest.fixture
-async def app(sandbox: SandboxHandle) -> AppHandle:
-    return await sandbox.add_app()
-
-
-@pytest.fixture
-async def page(sandbox: SandboxHandle, app: AppHandle) -> ChannelHandle:
-    return await sandbox.add_page(app)
-
-
-@pytest.fixture
-async def phone(sandbox: SandboxHandle, app: AppHandle) -> ChannelHandle:
-    return await sandbox.add_phone(app)
-
-
-@pytest.fixture
-async def workspace(database: Database) -> WorkspaceId:
-    return await add_workspace(database)
 
 
 @pytest.fixture

@@ -19,9 +19,9 @@ from pombo.store.audience import StagedLine
 from pombo.store.cooldowns import Cause, Cooldown
 from tests.sandbox_server import ChannelHandle
 from tests.seeding import SeededRun, add_channel, add_run, figures
-from tests.service.test_worker import Setting, options, sandbox, setting, until, working, workspace
+from tests.service.test_worker import Setting, options, setting, until, working
 
-__all__ = ["options", "sandbox", "setting", "workspace"]  # fixtures
+__all__ = ["options", "setting"]  # fixtures
 
 OFFER = {"type": "template", "name": "spring_offer", "language": "en_US"}
 

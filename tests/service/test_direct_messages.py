@@ -14,9 +14,9 @@ from pombo.sending.lane import Lane
 from pombo.sending.worker import Worker
 from pombo.store import direct, leases
 from tests.seeding import add_channel
-from tests.service.test_worker import Setting, options, sandbox, setting, until, working, workspace
+from tests.service.test_worker import Setting, options, setting, until, working
 
-__all__ = ["options", "sandbox", "setting", "workspace"]  # fixtures
+__all__ = ["options", "setting"]  # fixtures
 
 
 async def say(setting: Setting, text: str, to: str = "10001", kind: MessageClass = MessageClass.REPLY) -> int:

@@ -16,10 +16,10 @@ from pombo.store import direct, leases, webhooks
 from pombo.store.webhooks import SignedWebhook
 from pombo.store.worker_lock import LIVING
 from tests.seeding import SeededRun, add_channel, add_run
-from tests.service.test_worker import Setting, figures_of, options, sandbox, setting, working, workspace
+from tests.service.test_worker import Setting, figures_of, options, setting, working
 from tests.webhook_receiver import Delivery, WebhookReceiver, running_receiver
 
-__all__ = ["options", "sandbox", "setting", "workspace"]  # fixtures
+__all__ = ["options", "setting"]  # fixtures
 
 LOST_AFTER = {"kind": "error", "code": 1, "subcode": 1357046, "http_status": 500, "when": "after"}
 LOST_BEFORE = {"kind": "error", "code": 2, "http_status": 500, "when": "before"}

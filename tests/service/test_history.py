@@ -16,8 +16,8 @@ from pombo.sending.worker import Worker, WorkerOptions
 from pombo.store import channel_jobs, syncs
 from pombo.store.database import Connection, Database
 from pombo.store.secrets import SecretBox
-from tests.sandbox_server import ChannelHandle, SandboxHandle, running_sandbox
-from tests.seeding import add_channel, add_workspace
+from tests.sandbox_server import ChannelHandle, SandboxHandle
+from tests.seeding import add_channel
 
 # Meta's two a second, twenty-five times as fast: both sides of the limit are scaled alike.
 SCALE = 25
@@ -26,19 +26,8 @@ OURS_PER_S = 1.9 * SCALE
 
 
 @pytest.fixture
-async def sandbox() -> AsyncIterator[SandboxHandle]:
-    async with running_sandbox() as handle:
-        yield handle
-
-
-@pytest.fixture
 async def page(sandbox: SandboxHandle) -> ChannelHandle:
     return await sandbox.add_page(await sandbox.add_app(), conversation_calls_per_second=CALLS_PER_S)
-
-
-@pytest.fixture
-async def workspace(database: Database) -> WorkspaceId:
-    return await add_workspace(database)
 
 
 @pytest.fixture

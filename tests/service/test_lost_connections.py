@@ -11,9 +11,9 @@ from pombo.store import outbox
 from pombo.store.database import Database
 from pombo.store.errors import DatabaseUnavailable
 from tests.chaos.proxy import Proxy
-from tests.service.test_worker import Setting, options, sandbox, setting, until, working, workspace
+from tests.service.test_worker import Setting, options, setting, until, working
 
-__all__ = ["options", "sandbox", "setting", "workspace"]  # fixtures
+__all__ = ["options", "setting"]  # fixtures
 
 
 @pytest.fixture(autouse=True)

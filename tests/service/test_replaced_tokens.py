@@ -21,9 +21,9 @@ from pombo.store.secrets import SecretBox
 from tests.chaos.proxy import Proxy
 from tests.sandbox_server import AppHandle, ChannelHandle
 from tests.seeding import add_channel, add_workspace
-from tests.service.test_worker import Setting, options, sandbox, setting, until, working, workspace
+from tests.service.test_worker import Setting, options, setting, until, working
 
-__all__ = ["options", "sandbox", "setting", "workspace"]  # fixtures
+__all__ = ["options", "setting"]  # fixtures
 
 
 @pytest.fixture

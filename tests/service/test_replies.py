@@ -28,9 +28,9 @@ from pombo.store.settlement import ACCEPTED, CANCELLED, Settled
 from tests.api_client import Api, running_api
 from tests.conversations import Person, add_conversation, add_person, ago
 from tests.seeding import add_channel
-from tests.service.test_worker import Setting, options, sandbox, setting, workspace
+from tests.service.test_worker import Setting, options, setting
 
-__all__ = ["options", "sandbox", "setting", "workspace"]  # fixtures
+__all__ = ["options", "setting"]  # fixtures
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,11 +33,6 @@ async def api(url: str, box: SecretBox) -> AsyncIterator[RealTimeApi]:
         yield running
 
 
-@pytest.fixture
-async def workspace(database: Database) -> WorkspaceId:
-    return await add_workspace(database)
-
-
 async def add_key(database: Database, workspace: WorkspaceId, name: str = "tests") -> str:
     async with database.transaction() as connection:
         return await accounts.create_api_key(connection, workspace, name)

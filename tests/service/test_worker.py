@@ -22,19 +22,8 @@ from pombo.store import workers_view
 from pombo.store.database import Database
 from pombo.store.errors import DatabaseUnavailable
 from pombo.store.secrets import SecretBox
-from tests.sandbox_server import ChannelHandle, SandboxHandle, running_sandbox
-from tests.seeding import SeededRun, add_channel, add_run, add_workspace, figures
-
-
-@pytest.fixture
-async def sandbox() -> AsyncIterator[SandboxHandle]:
-    async with running_sandbox() as handle:
-        yield handle
-
-
-@pytest.fixture
-async def workspace(database: Database) -> WorkspaceId:
-    return await add_workspace(database)
+from tests.sandbox_server import ChannelHandle, SandboxHandle
+from tests.seeding import SeededRun, add_channel, add_run, figures
 
 
 @pytest.fixture

@@ -24,15 +24,13 @@ from tests.service.test_worker import (
     Setting,
     figures_of,
     options,
-    sandbox,
     setting,
     settled,
     until,
     working,
-    workspace,
 )
 
-__all__ = ["options", "sandbox", "setting", "workspace"]  # fixtures
+__all__ = ["options", "setting"]  # fixtures
 
 
 class SilentMeta:
