@@ -60,6 +60,13 @@ async def add_conversation(
             name,
             last if texts else None,
         )
+        await connection.execute(
+            "INSERT INTO identities (workspace_id, channel_id, identity, contact_id) VALUES ($1, $2, $3, $4)",
+            workspace_id,
+            channel_id,
+            address,
+            contact_id,
+        )
         conversation_id: int = await connection.fetchval(
             """INSERT INTO conversations (workspace_id, channel_id, contact_id, unread, last_message_at,
                                           last_inbound_at, preview, status)

@@ -8,6 +8,7 @@ import pytest
 from pombo.store.database import Database
 from pombo.store.secrets import SecretBox
 from tests.api_client import Api, running_api
+from tests.conversations import add_conversation
 
 
 @pytest.fixture
@@ -81,3 +82,31 @@ async def test_figures_of_direct_messages_are_counted(api: Api) -> None:
     await api.http.post("/api/send-message", json=message(api))
     shown = (await api.http.get("/stats/queue")).json()
     assert (shown["totals"]["total"], shown["totals"]["pending"]) == (1, 1)
+
+
+async def test_a_message_to_somebody_who_has_a_conversation_is_shown_in_it(api: Api) -> None:
+    each = await add_conversation(
+        api.database, api.account.workspace_id, api.account.number, "+351912345678", status="closed"
+    )
+    before = (await api.http.get(f"/api/conversations/{each}")).json()["conversation"]
+
+    asked = message(api, variables={"name": "Ana"}, **{"class": "transactional"})
+    sent = (await api.http.post("/api/send-message", json=asked)).json()
+
+    assert sent["conversationId"] == each
+    newest = (await api.http.get(f"/api/messages/{each}")).json()["messages"][0]
+    assert (newest["id"], newest["messageId"]) == (sent["id"], sent["messageId"])
+    assert (newest["author"], newest["text"], newest["state"]) == ("app", "On its way, Ana", "queued")
+    after = (await api.http.get(f"/api/conversations/{each}")).json()["conversation"]
+    assert after["preview"] == "On its way, Ana"
+    for key in ("status", "unread", "assigneeId"):
+        assert after[key] == before[key]
+
+
+async def test_text_that_cannot_be_rendered_is_shown_as_it_was_written(api: Api) -> None:
+    each = await add_conversation(api.database, api.account.workspace_id, api.account.number, "+351912345678")
+    text = "A share is {{ 6 | divided_by: people }}"
+    asked = message(api, content={"type": "text", "text": text}, variables={"people": 0})
+    assert (await api.http.post("/api/send-message", json=asked)).status_code == 202
+    newest = (await api.http.get(f"/api/messages/{each}")).json()["messages"][0]
+    assert newest["text"] == text

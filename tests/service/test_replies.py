@@ -180,6 +180,16 @@ async def test_a_retry_while_its_conversation_is_merged_into_another_goes_on_the
     assert (await desk.thread(kept))[0]["id"] == sent["id"]
 
 
+async def test_what_becomes_of_a_message_that_a_program_sends_is_shown_in_the_thread(desk: Desk) -> None:
+    each = await desk.conversation()
+    asked = {"channelId": desk.setting.channel, "recipient": "10001", "content": {"type": "text", "text": "Shipped"}}
+    async with sending(desk):
+        sent = await desk.api.http.post("/api/send-message", json={**asked, "class": "transactional"})
+        assert sent.status_code == 202, sent.text
+        shown = await desk.shown(each, "accepted")
+    assert (shown["author"], shown["text"]) == ("app", "Shipped")
+
+
 async def test_a_reply_in_doubt_is_shown_as_uncertain_until_it_is_settled(desk: Desk) -> None:
     each = await desk.conversation()
     await desk.setting.fault(kind="lost_answer", recipient="10001", max_count=1)

@@ -1,7 +1,6 @@
 """`POST /api/send-message`: a reply in a conversation, or one message to one recipient, ahead of campaigns (B3, B7)."""
 
 import hashlib
-import json
 from enum import StrEnum
 from typing import Annotated, Any
 
@@ -18,9 +17,9 @@ from pombo.domain.content import Content, Text
 from pombo.domain.ids import AgentId, ChannelId, WorkspaceId
 from pombo.domain.phones import normalise_recipient
 from pombo.domain.replies import Attachment, AttachmentType, Reply
-from pombo.inbox import replying
+from pombo.inbox import direct, replying
 from pombo.inbox.replying import Wish
-from pombo.store import channels, direct, idempotency
+from pombo.store import channels, idempotency
 from pombo.store.database import Connection
 from pombo.store.idempotency import StoredAnswer
 
@@ -82,10 +81,10 @@ class QueuedMessage(Shape):
     channel_id: int
     recipient: str = Field(description="As it is sent: normalised.")
     status: str = "queued"
-    conversation_id: int | None = None
-    id: int | None = Field(
-        default=None, description="Of a reply: its place in the thread; the rest of it comes as an event."
+    conversation_id: int | None = Field(
+        default=None, description="Where it is shown; left out for a recipient who has no conversation."
     )
+    id: int | None = Field(default=None, description="Of the thread's message; the rest of it comes as an event.")
 
 
 @router.post("/send-message", status_code=202, response_model=QueuedMessage)
@@ -95,7 +94,8 @@ async def send_message(
     """Queues a message; it leaves within milliseconds, as the channel's rate allows.
 
     With a `conversationId` it is a reply: it stands in the thread, opens the conversation, and gives it to the agent if
-    it is nobody's. With an `Idempotency-Key` a repeated request sends nothing again.
+    it is nobody's. Without, it is shown in the recipient's conversation, if there is one, and changes nothing else of
+    it. With an `Idempotency-Key` a repeated request sends nothing again.
     """
     digest = hashlib.sha256(await request.body()).digest()
     key = key_of(request)
@@ -188,16 +188,23 @@ class _Queueing:
                 "recipients_invalid", recipient.sentence, [{"code": recipient.code, "message": recipient.sentence}]
             )
         check_content(content, [found[0].kind])
-        message_id = await direct.enqueue(
+        message_id, conversation_id, shown_id = await direct.send(
             connection,
-            workspace_id=self._workspace_id,
-            channel_id=channel_id,
+            self._workspace_id,
+            channel_id,
+            recipient,
+            content,
             message_class=MessageClass[asked.message_class.name],
-            recipient=recipient,
-            content=content,
-            variables=None if not asked.variables else json.dumps(asked.variables),
+            variables=asked.variables,
+            agent_id=self._agent,
         )
-        return QueuedMessage(message_id=message_id, channel_id=channel_id, recipient=recipient)
+        return QueuedMessage(
+            message_id=message_id,
+            channel_id=channel_id,
+            recipient=recipient,
+            conversation_id=conversation_id,
+            id=shown_id,
+        )
 
 
 def _nothing_to_send() -> ApiError:

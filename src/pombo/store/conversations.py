@@ -31,6 +31,12 @@ class Conversation(NamedTuple):
     now: datetime
 
 
+_OF_RECIPIENT = """
+SELECT c.id FROM identities i
+JOIN conversations c ON c.workspace_id = i.workspace_id AND c.contact_id = i.contact_id AND c.channel_id = i.channel_id
+WHERE i.workspace_id = $1 AND i.channel_id = $2 AND i.identity = $3
+"""
+
 _LOCK = """
 SELECT c.id, c.version, c.channel_id, ch.kind, p.external_id AS recipient, c.status, c.snoozed_until, c.assignee_id,
        c.label_ids, c.unread, c.last_inbound_at, clock_timestamp() AS now
@@ -81,6 +87,14 @@ async def lock(connection: Connection, workspace_id: WorkspaceId, conversation_i
     if row is None:
         return None
     return Conversation(**{**row, "kind": ChannelKind(row["kind"])})
+
+
+async def lock_of(
+    connection: Connection, workspace_id: WorkspaceId, channel_id: ChannelId, recipient: str
+) -> Conversation | None:
+    """That of the contact who has this address, if there is one."""
+    found: ConversationId | None = await connection.fetchval(_OF_RECIPIENT, workspace_id, channel_id, recipient)
+    return None if found is None else await lock(connection, workspace_id, found)
 
 
 async def show(connection: Connection, workspace_id: WorkspaceId, ids: Sequence[int]) -> list[str]:

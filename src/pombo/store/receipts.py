@@ -256,7 +256,7 @@ WITH incoming AS (
         error_title = CASE WHEN excluded.state = 3 THEN excluded.error_title END
 ), replied AS (
     INSERT INTO reply_changes (workspace_id, message_id)
-    SELECT workspace_id, id FROM found WHERE run_id = 0 AND was < state
+    SELECT workspace_id, id FROM found WHERE run_id <= 0 AND was < state
 )
 INSERT INTO run_deltas (workspace_id, run_id, delivered, read, undelivered)
 SELECT workspace_id, run_id,

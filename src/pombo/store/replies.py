@@ -9,7 +9,7 @@ Only messages of stream 0 (replies) write to `reply_changes`, so bulk pays nothi
 then, with the message locked: however often and in whatever order it is called, the last call shows the truth.
 """
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from pombo.domain.ids import AgentId, ChannelId, ConversationId, MessageId, WorkspaceId
 from pombo.store import inbox_events, message_changes
@@ -52,7 +52,7 @@ class Answer(NamedTuple):
 _ADD = """
 INSERT INTO conversation_messages (workspace_id, conversation_id, channel_id, direction, author, agent_id, message_id,
                                    kind, text, content, reply_to, state, at)
-VALUES ($1, $2, $3, 'out', 'agent', $4, $5, $6, $7, $8, $9, 'queued', clock_timestamp())
+VALUES ($1, $2, $3, 'out', $10, $4, $5, $6, $7, $8, $9, 'queued', clock_timestamp())
 RETURNING id
 """
 
@@ -199,6 +199,7 @@ async def add_reply(
     text: str | None,
     content: str,
     reply_to: str | None,
+    author: Literal["agent", "app"] = "agent",
 ) -> int:
     """Returns the conversation message's id; the conversation must be locked. `content` is JSON text."""
     added: int = await connection.fetchval(
@@ -212,6 +213,7 @@ async def add_reply(
         text,
         content,
         reply_to,
+        author,
     )
     return added
 

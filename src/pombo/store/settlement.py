@@ -89,7 +89,7 @@ WITH outcome AS (
            count(*) FILTER (WHERE state = 0), -count(*) FILTER (WHERE was = 'u')
     FROM gone GROUP BY workspace_id, run_id
 ), replied AS (
-    INSERT INTO reply_changes (workspace_id, message_id) SELECT workspace_id, id FROM gone WHERE run_id = 0
+    INSERT INTO reply_changes (workspace_id, message_id) SELECT workspace_id, id FROM gone WHERE run_id <= 0
 ), finished AS (
     DELETE FROM intents WHERE worker_id = $10 AND id = ANY ($11::bigint[])
 )
@@ -135,7 +135,7 @@ WITH witness AS (
     SELECT workspace_id, run_id, id, brought, known, channel_id, recipient FROM found WHERE again
     ON CONFLICT DO NOTHING
 ), replied AS (
-    INSERT INTO reply_changes (workspace_id, message_id) SELECT workspace_id, id FROM found WHERE run_id = 0
+    INSERT INTO reply_changes (workspace_id, message_id) SELECT workspace_id, id FROM found WHERE run_id <= 0
 )
 INSERT INTO run_deltas (workspace_id, run_id, accepted, failed, cancelled, sent_twice)
 SELECT workspace_id, run_id, count(*) FILTER (WHERE was < 2), -count(*) FILTER (WHERE was = 1),
