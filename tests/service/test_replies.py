@@ -190,12 +190,17 @@ async def test_what_becomes_of_a_message_that_a_program_sends_is_shown_in_the_th
     assert (shown["author"], shown["text"]) == ("app", "Shipped")
 
 
-async def test_a_reply_in_doubt_is_shown_as_uncertain_until_it_is_settled(desk: Desk) -> None:
+@pytest.mark.parametrize("where", ["conversation", "recipient"])
+async def test_a_message_in_doubt_is_shown_as_uncertain_until_it_is_settled(desk: Desk, where: str) -> None:
     each = await desk.conversation()
+    to: dict[str, Any] = {"conversationId": each}
+    if where == "recipient":
+        to = {"channelId": desk.setting.channel, "recipient": "10001", "class": "transactional"}
     await desk.setting.fault(kind="lost_answer", recipient="10001", max_count=1)
     desk = replace(desk, setting=replace(desk.setting, options=replace(desk.setting.options, answer_timeout_s=0.3)))
     async with sending(desk):
-        sent = (await say(desk.ana, each)).json()
+        asked = {"content": {"type": "text", "text": "Hello"}, **to}
+        sent = (await desk.ana.http.post("/api/send-message", json=asked)).json()
         await desk.shown(each, "uncertain")
         (found,) = await desk.setting.sandbox.messages()
         async with desk.setting.database.transaction() as connection:

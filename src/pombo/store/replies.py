@@ -5,8 +5,9 @@ outbox and the delivery log know its state, and the thread shows it:
 
     settlement, receipts, doubts ──same statement──▶ reply_changes ──bell──▶ follow ──▶ conversation_messages, events
 
-Only messages of stream 0 (replies) write to `reply_changes`, so bulk pays nothing. `follow` reads the state as it is by
-then, with the message locked: however often and in whatever order it is called, the last call shows the truth.
+Only messages of no run (streams 0 and below) write to `reply_changes`, so bulk pays nothing. `follow` reads the state
+as it is by then, with the message locked: however often and in whatever order it is called, the last call shows the
+truth.
 """
 
 from typing import Literal, NamedTuple
