@@ -89,7 +89,8 @@ async def _measure(url: str, database_pid: int, directory: Path, options: argpar
             families = {role: family(process.pid) for role, process in zip(roles, processes, strict=True)}
             families["database"] = family(database_pid)
             total = int((options.seconds + _WARM_UP_S) * options.events)
-            async with _beginning(options.start, database, workspaces) as begin:
+            answers: list[tuple[float, float]] = []
+            async with _beginning(options.start, database, workspaces, answers) as begin:
                 before, began = {}, time.monotonic()
                 for n in range(total):
                     due = began + n / options.events
@@ -111,7 +112,8 @@ async def _measure(url: str, database_pid: int, directory: Path, options: argpar
                 process.wait()
             if listening.pid is not None:
                 listening.terminate()
-    return _document(latencies, missing, {name: after[name] - before[name] for name in after}, options)
+    answered = [seconds for due, seconds in answers if due >= measured_from]
+    return _document(latencies, answered, missing, {name: after[name] - before[name] for name in after}, options)
 
 
 async def _until_ingested(database: Database, begin: "Beginnings") -> int:
@@ -131,13 +133,13 @@ def _wait_for(pipe: Connection, deliveries: int) -> None:
 
 
 def _document(
-    latencies: Sequence[float], missing: int, cpu_s: dict[str, float], options: argparse.Namespace
+    latencies: Sequence[float],
+    answered: Sequence[float],
+    missing: int,
+    cpu_s: dict[str, float],
+    options: argparse.Namespace,
 ) -> dict[str, Any]:
     ordered = sorted(latencies)
-
-    def percentile(share: float) -> float:
-        return ordered[min(len(ordered) - 1, int(share * len(ordered)))] * 1000
-
     measured = options.events * options.seconds / 1000
     document = {
         "machine": machine(),
@@ -148,10 +150,8 @@ def _document(
         "seconds": options.seconds,
         "heard": len(ordered),
         "missing": missing,
-        "p50_ms": percentile(0.5),
-        "p99_ms": percentile(0.99),
-        "p999_ms": percentile(0.999),
-        "max_ms": ordered[-1] * 1000,
+        **_percentiles(ordered),
+        "webhook_answer": _percentiles(sorted(answered)) if answered else None,
         "cpu_ms_per_1000": {name: seconds * 1000 / measured for name, seconds in cpu_s.items()},
     }
     cpu = " + ".join(f"{name} {ms:.0f}" for name, ms in document["cpu_ms_per_1000"].items())
@@ -161,7 +161,21 @@ def _document(
         f"{document['p999_ms']:.1f} ms, longest {document['max_ms']:.0f} ms, {missing} missing; "
         f"CPU ms per 1,000 events: {cpu}"
     )
+    if answer := document["webhook_answer"]:
+        print(f"webhooks answered: p50 {answer['p50_ms']:.1f} ms, p99 {answer['p99_ms']:.1f} ms")
     return document
+
+
+def _percentiles(ordered: Sequence[float]) -> dict[str, float]:
+    def percentile(share: float) -> float:
+        return ordered[min(len(ordered) - 1, int(share * len(ordered)))] * 1000
+
+    return {
+        "p50_ms": percentile(0.5),
+        "p99_ms": percentile(0.99),
+        "p999_ms": percentile(0.999),
+        "max_ms": percentile(1),
+    }
 
 
 # --- Pombo's side ---------------------------------------------------------------------------------------------------
@@ -210,14 +224,17 @@ Beginnings = asyncio.Queue[tuple[Workspace, int, float]]
 
 
 @asynccontextmanager
-async def _beginning(start: str, database: Database, workspaces: list[Workspace]) -> AsyncIterator[Beginnings]:
+async def _beginning(
+    start: str, database: Database, workspaces: list[Workspace], answers: list[tuple[float, float]]
+) -> AsyncIterator[Beginnings]:
+    """`answers` gets, of each webhook, when it was due and how long its answer took."""
     queue: Beginnings = asyncio.Queue()
     if start == "insert":
         tasks = [asyncio.create_task(_insert(database, queue))]
     else:
         transport = Transport(f"http://127.0.0.1:{_PORT}", max_sockets=64)
         await transport.start()
-        tasks = [asyncio.create_task(_post(transport, queue, len(workspaces))) for _ in range(64)]
+        tasks = [asyncio.create_task(_post(transport, queue, len(workspaces), answers)) for _ in range(64)]
     try:
         yield queue
     finally:
@@ -250,7 +267,7 @@ async def _insert(database: Database, queue: Beginnings) -> None:
             await asyncio.sleep(0.004)
 
 
-async def _post(transport: Transport, queue: Beginnings, workspaces: int) -> None:
+async def _post(transport: Transport, queue: Beginnings, workspaces: int, answers: list[tuple[float, float]]) -> None:
     while True:
         workspace, n, due = await queue.get()
         now_ms = int(time.time() * 1000)
@@ -267,7 +284,9 @@ async def _post(transport: Transport, queue: Beginnings, workspaces: int) -> Non
         secret = f"{_SECRET} {int(workspace.page) - 10_000}"
         signature = hmac.new(secret.encode(), body, hashlib.sha256).hexdigest()
         headers = {"X-Hub-Signature-256": f"sha256={signature}", "Content-Type": "application/json"}
+        asked = time.monotonic()
         answer = await transport.request("POST", "/webhook", headers, body)
+        answers.append((due, time.monotonic() - asked))
         if not isinstance(answer, Answer) or answer.status != 200:
             raise RuntimeError(f"a webhook was answered {answer}")
         queue.task_done()

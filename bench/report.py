@@ -171,7 +171,10 @@ def _realtime(document: dict[str, Any]) -> str:
     ]
     parts = " + ".join(document["cpu_ms_per_1000"])
     head = ["events/s", "sockets", "p50", "p99", "p99.9", "slowest", "missing", f"CPU per 1,000 events: {parts}"]
-    return f"From {document['start']} to socket.\n\n" + table(head, [row])
+    about = f"From {document['start']} to socket."
+    if answer := document["webhook_answer"]:
+        about += f" Webhooks were answered in {_ms(answer['p50_ms'])} (p50), {_ms(answer['p99_ms'])} (p99)."
+    return f"{about}\n\n" + table(head, [row])
 
 
 def _inbox(document: dict[str, Any]) -> str:
