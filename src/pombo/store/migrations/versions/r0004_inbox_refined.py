@@ -11,5 +11,5 @@ down_revision = "0003"
 
 
 def upgrade() -> None:
-    for name in ("0004_inlined_terms.sql", "0004_direct_in_doubt.sql"):
+    for name in ("0004_inlined_terms.sql", "0004_search_by_density.sql", "0004_direct_in_doubt.sql"):
         run_script(op.get_bind(), Path(__file__).with_name(name))
