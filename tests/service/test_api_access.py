@@ -68,6 +68,7 @@ _EVERYTHING = [
     ("GET", "/api/agents"),
     ("POST", "/api/media"),
     ("GET", "/api/media/1"),
+    ("POST", "/api/media/1/retry"),
     ("POST", "/api/sync-conversations"),
     ("POST", "/api/sync-full-history"),
     ("GET", "/api/sync"),

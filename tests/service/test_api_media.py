@@ -1,5 +1,6 @@
 """Files over HTTP: in for replies, out to browsers that believe nothing about them."""
 
+import json
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from pombo.store.media_files import DirectoryFiles
 from pombo.store.secrets import SecretBox
 from tests.accounts import add_account
 from tests.api_client import Api, running_api
+from tests.conversations import add_conversation
 
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(range(256))
 
@@ -107,6 +109,42 @@ async def test_a_file_on_its_way_or_lost_says_so(api: Api, database: Database) -
         410,
         "The file could not be fetched: Meta answered 404.",
     )
+
+
+async def test_a_lost_file_is_asked_for_again_once_at_a_time(api: Api, database: Database) -> None:
+    workspace = api.account.workspace_id
+    channel = api.account.page
+    each = await add_conversation(database, workspace, channel, "10001")
+    async with database.transaction() as connection:
+        made = await connection.fetchval(
+            """WITH message AS (
+                   UPDATE conversation_messages SET content = '{"attachments": [{"type": "image", "id": "77"}]}'
+                   WHERE conversation_id = $1 RETURNING workspace_id, channel_id, id
+               )
+               INSERT INTO media (workspace_id, channel_id, conversation_message_id, source, state)
+               SELECT workspace_id, channel_id, id, '{"id": "77"}', 'wanted' FROM message RETURNING id""",
+            each,
+        )
+        await media.mark_failed(connection, workspace, made, "Meta answered 500.")
+    answer = await api.http.post(f"/api/media/{made}/retry")
+    assert (answer.status_code, answer.json()) == (202, {"id": made, "state": "wanted"})
+    assert (await api.http.get(f"/api/messages/{each}")).json()["messages"][0]["media"][0]["state"] == "wanted"
+    async with database.borrow() as connection:
+        job = await connection.fetchrow("SELECT channel_id, kind, payload FROM channel_jobs")
+        told = await connection.fetchval("SELECT data FROM events ORDER BY id DESC LIMIT 1")
+    assert (job["channel_id"], job["kind"], json.loads(job["payload"])) == (channel, "media", {"mediaId": made})
+    assert json.loads(told)["media"][0]["state"] == "wanted"
+    again = await api.http.post(f"/api/media/{made}/retry")
+    assert (again.status_code, api.error(again)["code"]) == (409, "media_not_retryable")
+
+
+async def test_a_file_that_has_no_source_or_is_not_there_is_not_asked_for(api: Api, database: Database) -> None:
+    async with database.transaction() as connection:
+        made = await connection.fetchval(
+            "INSERT INTO media (workspace_id, state) VALUES ($1, 'failed') RETURNING id", api.account.workspace_id
+        )
+    assert api.error(await api.http.post(f"/api/media/{made}/retry"))["code"] == "media_not_retryable"
+    assert api.error(await api.http.post("/api/media/999/retry"))["code"] == "media_not_found"
 
 
 async def test_a_store_without_the_file_is_unavailable_and_no_half_answer(api: Api, directory: Path) -> None:

@@ -95,6 +95,13 @@ async def _populate(database: Database, box: SecretBox, files: MediaFiles) -> tu
         digest = hashlib.sha256(file).digest()
         await files.put(workspace, digest, file)
         medium = await media.add_stored(connection, workspace, digest, len(file), "application/pdf", "a.pdf")
+        lost = await connection.fetchval(
+            """INSERT INTO media (workspace_id, channel_id, conversation_message_id, source, state)
+               VALUES ($1, $2, $3, '{"id": "77"}', 'failed') RETURNING id""",
+            workspace,
+            account.number,
+            failed,
+        )
         sync = json.loads(await syncs.start(connection, workspace, account.page, 5))["id"]
     ids = {
         "campaignId": account.campaign_id,
@@ -108,6 +115,7 @@ async def _populate(database: Database, box: SecretBox, files: MediaFiles) -> tu
         "webhook_id": webhook,
         "conversation_id": conversation,
         "media_id": medium,
+        "lost_media_id": lost,
         "sync_id": sync,
     }
     return key, ids
@@ -212,6 +220,7 @@ GOOD: dict[str, Ask] = {
     "GET /ws/schema.json": {},
     "POST /api/media": {"data": b"%PDF-1.7"},
     "GET /api/media/{media_id}": {},
+    "POST /api/media/{media_id}/retry": lambda ids: {"path": {"media_id": ids["lost_media_id"]}},
     "POST /api/sync-conversations": {"body": {"threads": 5}},
     "POST /api/sync-full-history": {"body": {"threads": None}},
     "GET /api/sync": {},

@@ -238,6 +238,48 @@ async def test_a_file_that_is_gone_or_too_large_fails_and_the_message_says_so(
     assert len(titles) == 2
 
 
+async def test_an_outage_loses_no_file_as_long_as_meta_keeps_it_and_holds_nothing_else_up(
+    database: Database,
+    box: SecretBox,
+    sandbox: SandboxHandle,
+    app: AppHandle,
+    phone: ChannelHandle,
+    workspace: WorkspaceId,
+    options: WorkerOptions,
+    files: DirectoryFiles,
+) -> None:
+    channel = await add_channel(database, box, workspace, phone)
+    await sandbox.set_webhook(app, "http://127.0.0.1:9/never")
+    await sandbox.script(phone, PERSON, {"type": "image"})
+    await receive(database, workspace, sandbox, app)
+    away = replace(options, graph_api_url="http://127.0.0.1:9")
+    async with database.borrow() as connection:
+        await connection.execute("UPDATE channel_jobs SET attempts = 50, created_at = now() - interval '6 days'")
+    async with working(database, box, away, files):
+        await until(database, lambda c: c.fetchval("SELECT true FROM channel_jobs WHERE attempts = 51"))
+    async with database.borrow() as connection:
+        wait = await connection.fetchval("SELECT extract(epoch FROM due_at - now()) FROM channel_jobs")
+        assert 1700 < wait <= 3600
+        assert await connection.fetchval("SELECT state FROM media") == "wanted"
+    async with working(database, box, options, files):
+        await add_job(
+            database, action(workspace, channel, action="typing_on", recipient=f"+{PERSON}", messageId="wamid.1")
+        )
+        await until(database, lambda c: c.fetchval("SELECT count(*) = 1 FROM channel_jobs"))
+    async with database.borrow() as connection:
+        await connection.execute("UPDATE channel_jobs SET due_at = now(), created_at = now() - interval '8 days'")
+    async with working(database, box, away, files):
+        await until(database, none_left)
+    async with database.transaction() as connection:
+        [failed] = await connection.fetch("SELECT id, state FROM media")
+        assert failed["state"] == "failed"
+        assert await media.want_again(connection, workspace, failed["id"])
+    async with working(database, box, options, files):
+        await until(database, none_left)
+    async with database.borrow() as connection:
+        assert await connection.fetchval("SELECT state FROM media") == "stored"
+
+
 async def test_a_page_s_contact_gets_name_and_picture(
     database: Database,
     box: SecretBox,

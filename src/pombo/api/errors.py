@@ -48,6 +48,7 @@ STATUS: dict[str, int] = {
     # What it wants of media and history
     "media_pending": 409,
     "media_failed": 410,
+    "media_not_retryable": 409,
     "range_not_satisfiable": 416,
     "media_empty": 422,
     "history_unavailable": 422,

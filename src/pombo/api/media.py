@@ -3,7 +3,7 @@
 import hashlib
 import re
 from collections.abc import AsyncIterator
-from typing import Annotated
+from typing import Annotated, Literal
 from urllib.parse import quote
 
 from fastapi import APIRouter, Header, Query, Request
@@ -32,6 +32,13 @@ class MediaShape(Shape):
     content_type: str = Field(description="By the file's first bytes.")
     size: int
     file_name: str | None
+
+
+class WantedMedia(Shape):
+    id: int
+    state: Literal["wanted"] = Field(
+        default="wanted", description="A `message.updated` event tells what becomes of it."
+    )
 
 
 @router.get("/{media_id}", response_class=Response)
@@ -87,6 +94,20 @@ async def add_media(
     async with given.database.tenant(workspace) as connection:
         media_id = await media.add_stored(connection, workspace, digest, len(content), kind, file_name)
     return MediaShape(id=media_id, content_type=kind, size=len(content), file_name=file_name)
+
+
+@router.post("/{media_id}/retry", status_code=202, response_model=WantedMedia)
+async def retry_media(media_id: Id, workspace: Workspace, given: Given) -> WantedMedia:
+    """Asks Meta once more for a file that could not be fetched."""
+    async with given.database.tenant(workspace) as connection:
+        if await media.want_again(connection, workspace, media_id):
+            return WantedMedia(id=media_id)
+        found = await media.get_media(connection, workspace, media_id)
+    if found is None:
+        raise ApiError("media_not_found", f"There is no file {media_id}.")
+    if found.state != "failed":
+        raise ApiError("media_not_retryable", f"The file is {found.state}: only one that has failed is fetched again.")
+    raise ApiError("media_not_retryable", "Nothing says any more where the file could be fetched from.")
 
 
 def _files(given: Services) -> MediaFiles:

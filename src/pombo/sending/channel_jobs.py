@@ -46,8 +46,11 @@ POLL_S = 1.0
 # Together and of one channel: enough for every budget at a second's latency, without holding all sockets.
 _MOST_UNDER_WAY = 40
 _MOST_OF_CHANNEL = 8
-# 1, 2, 4 … s apart: more than two minutes.
+# 1, 2, 4 … s apart: a minute or two.
 _ATTEMPTS = 8
+# What a customer sent cannot be had again, so it is asked for as long as Meta keeps it, at last once an hour. WhatsApp
+# says seven days; how long Messenger's addresses last is not said, and a day outlives most outages.
+_FILE_LIFE_S = {ChannelKind.WHATSAPP: 7 * 86400.0, ChannelKind.MESSENGER: 86400.0}
 _SHORTEST_WAIT_S = 0.01
 # Fetching a file for a media store that does not answer costs Meta's time for nothing.
 _STORE_AWAY_S = 30.0
@@ -303,7 +306,7 @@ class ChannelJobs:
                 raise GaveUp("There is no address to fetch it from.")
             content = await self._downloads.fetch(url, token)
             if isinstance(content, DownloadFailed):
-                if content.gone or job.attempts + 1 >= _ATTEMPTS:
+                if content.gone or not _may_go_on(lane, job):
                     raise GaveUp(content.reason)
                 await self._later(job, None, content.reason)
                 return None
@@ -366,7 +369,7 @@ class ChannelJobs:
                 # It waits for a new token, with all that the channel sends.
                 self._stop_lane(budgets.lane, error)
                 await self._later(job, error.code, error.title, counts=False)
-            case ErrorClass.TRANSIENT | ErrorClass.AMBIGUOUS if job.attempts + 1 < _ATTEMPTS:
+            case ErrorClass.TRANSIENT | ErrorClass.AMBIGUOUS if _may_go_on(budgets.lane, job):
                 await self._later(job, error.code, error.title)
             case _:
                 await self._fail(job, error.code, error.title or error.words)
@@ -408,3 +411,10 @@ class ChannelJobs:
     async def _ring(self) -> None:
         async with self._database.borrow() as connection:
             await events.ring(connection)
+
+
+def _may_go_on(lane: Lane, job: Job) -> bool:
+    """Whether it is tried again after a failure that may pass."""
+    if job.kind == "media":
+        return job.age_s < _FILE_LIFE_S[lane.channel.kind]
+    return job.attempts + 1 < _ATTEMPTS

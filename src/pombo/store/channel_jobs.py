@@ -2,7 +2,7 @@
 
     ready ──answer──▶ gone (its handler's transaction), or ──▶ fetched ──applied by ingest──▶ gone
       ▲ │
-      │ └──refused for good, or too often──▶ failed (kept for a week)
+      │ └──refused for good, or too often or long──▶ failed (kept for a week)
       └──refused for now
 
 Each may be carried out twice: by an owner that died before it could tell, or by two at a takeover. So what is under way
@@ -39,6 +39,7 @@ class Job(NamedTuple):
     kind: str
     payload: str
     attempts: int
+    age_s: float
 
 
 class FetchedJob(NamedTuple):
@@ -76,7 +77,9 @@ SELECT j.* FROM busy b
 JOIN channel_leases l ON l.workspace_id = b.workspace_id AND l.channel_id = b.channel_id AND l.worker_id = $1
 CROSS JOIN unnest(ARRAY['sender_action', 'upload', 'profile', 'conversations', 'media']) WITH ORDINALITY AS k (kind, n)
 CROSS JOIN LATERAL (
-    SELECT j.workspace_id, j.id, j.channel_id, j.kind, j.payload, j.attempts FROM channel_jobs j
+    SELECT j.workspace_id, j.id, j.channel_id, j.kind, j.payload, j.attempts,
+           extract(epoch FROM clock_timestamp() - j.created_at)::float8
+    FROM channel_jobs j
     WHERE j.workspace_id = b.workspace_id AND j.channel_id = b.channel_id AND j.kind = k.kind AND j.state = 'ready'
       AND j.due_at <= clock_timestamp() AND j.id <> ALL ($2::bigint[])
     ORDER BY j.due_at, j.id LIMIT $3

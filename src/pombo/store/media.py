@@ -1,7 +1,7 @@
 """Files of conversations: which there are, where they come from, whether their bytes are here (`media_files`).
 
 wanted ──fetched from Meta──▶ stored        one that an agent uploads is stored at once
-   └──gone, too large──▶ failed
+   └──gone, too large──▶ failed ──asked for by somebody──▶ wanted
 """
 
 from collections.abc import Sequence
@@ -59,6 +59,19 @@ WITH wanted AS (
 SELECT count(pg_notify($4, '')) FROM wanted
 """
 
+# The job that failed is in no new one's way.
+_WANT_AGAIN = """
+WITH wanted AS (
+    UPDATE media SET state = 'wanted', error_title = NULL
+    WHERE workspace_id = $1 AND id = $2 AND state = 'failed' AND source ?| ARRAY['id', 'url']
+    RETURNING workspace_id, channel_id, id, conversation_message_id
+), job AS (
+    INSERT INTO channel_jobs (workspace_id, channel_id, kind, payload, dedupe_key)
+    SELECT workspace_id, channel_id, 'media', jsonb_build_object('mediaId', id), 'media ' || id FROM wanted
+)
+SELECT conversation_message_id, pg_notify($3, '') FROM wanted
+"""
+
 _COLUMNS = "id, state, source, sha256, size, content_type, file_name, error_title"
 
 
@@ -114,7 +127,12 @@ async def mark_failed(connection: Connection, workspace_id: int, media_id: int, 
     )
 
 
-async def _settle(connection: Connection, statement: str, workspace_id: int, *values: object) -> None:
+async def want_again(connection: Connection, workspace_id: int, media_id: int) -> bool:
+    """A file that could not be fetched is asked for once more; False where it has not failed, or has no source."""
+    return await _settle(connection, _WANT_AGAIN, workspace_id, media_id, channel_jobs.BELL)
+
+
+async def _settle(connection: Connection, statement: str, workspace_id: int, *values: object) -> bool:
     message_id: int | None = await connection.fetchval(statement, workspace_id, *values)
     if message_id is not None:
         await connection.execute(
@@ -123,6 +141,7 @@ async def _settle(connection: Connection, statement: str, workspace_id: int, *va
             message_id,
         )
         await inbox_events.messages_updated(connection, [(workspace_id, message_id)])
+    return message_id is not None
 
 
 async def uploaded(connection: Connection, workspace_id: int, media_id: int, channel_id: int) -> str | None:
