@@ -1,14 +1,26 @@
 """POST /api/send-message."""
 
+import asyncio
+import json
 from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 
+from pombo.domain.channels import ChannelKind
+from pombo.domain.classes import MessageClass
+from pombo.domain.content import Text
+from pombo.domain.events import Person, ThreadMessage
+from pombo.domain.opt_out import OptWords
+from pombo.inbox import direct
+from pombo.ingest.conversing import converse
+from pombo.ingest.gathering import Place
+from pombo.store import contacts, inbox_people
+from pombo.store.contacts import NewContact
 from pombo.store.database import Database
 from pombo.store.secrets import SecretBox
 from tests.api_client import Api, running_api
-from tests.conversations import add_conversation
+from tests.conversations import add_conversation, add_person, ago
 
 
 @pytest.fixture
@@ -42,6 +54,8 @@ async def test_a_message_is_queued_as_a_reply_unless_it_says_otherwise(api: Api)
         "channelId": api.account.number,
         "recipient": "+351912345678",
         "status": "queued",
+        "conversationId": other.json()["conversationId"],
+        "id": reply.json()["id"],
     }
     assert (first["class"], first["run_id"], first["recipient"]) == (0, 0, "+351912345678")
     assert (first["text"], first["name"]) == ("On its way, {{ name }}", "Ana")
@@ -101,6 +115,101 @@ async def test_a_message_to_somebody_who_has_a_conversation_is_shown_in_it(api: 
     assert after["preview"] == "On its way, Ana"
     for key in ("status", "unread", "assigneeId"):
         assert after[key] == before[key]
+
+
+async def test_a_program_s_first_message_begins_a_closed_conversation_that_browsers_hear_of(api: Api) -> None:
+    asked = message(api, variables={"name": "Ana"})
+    sent = [(await api.http.post("/api/send-message", json=asked)).json() for _ in range(2)]
+    assert len({each["conversationId"] for each in sent}) == 1
+    each = sent[0]["conversationId"]
+    row = (await api.http.get(f"/api/conversations/{each}")).json()["conversation"]
+    assert (row["status"], row["unread"], row["assigneeId"]) == ("closed", 0, None)
+    assert (row["contact"]["externalId"], row["preview"]) == ("+351912345678", "On its way, Ana")
+    thread = (await api.http.get(f"/api/messages/{each}")).json()["messages"]
+    assert [(one["id"], one["author"], one["state"]) for one in thread] == [
+        (one["id"], "app", "queued") for one in reversed(sent)
+    ]
+    async with api.database.borrow() as connection:
+        told = [json.loads(row[0]) for row in await connection.fetch("SELECT data FROM events ORDER BY id")]
+    assert told[-1] == row
+    assert thread[0] in told
+
+
+@pytest.mark.parametrize("kind", ["number", "page"])
+async def test_an_agent_begins_a_conversation_that_is_the_agent_s(api: Api, kind: str) -> None:
+    ana = await add_person(api, "Ana")
+    where = {"number": (api.account.number, "+351912345678"), "page": (api.account.page, "24012345678901")}[kind]
+    asked = message(api, channelId=where[0], recipient=where[1])
+    async with ana.http:
+        sent = (await ana.http.post("/api/send-message", json=asked)).json()
+    row = (await api.http.get(f"/api/conversations/{sent['conversationId']}")).json()["conversation"]
+    assert (row["status"], row["unread"], row["assigneeId"]) == ("open", 0, ana.id)
+    async with api.database.borrow() as connection:
+        # WhatsApp tells names with messages, of a Page's contacts they are asked for.
+        assert await connection.fetchval("SELECT count(*) FROM channel_jobs") == (kind == "page")
+
+
+@pytest.mark.parametrize("known", ["imported", "merged"])
+async def test_a_known_contact_s_conversation_begins_with_the_first_message(api: Api, known: str) -> None:
+    number, address = api.account.number, "+351912345678"
+    place = Place(api.account.workspace_id, number)
+    async with api.database.transaction() as connection:
+        await contacts.save_contacts(connection, api.account.workspace_id, [NewContact(number, address)])
+        if known == "merged":
+            # Meta has called the same person by a user id before.
+            await converse(connection, [(place, says(Person("PT.77", (address,))))], OptWords())
+    sent = (await api.http.post("/api/send-message", json=message(api))).json()
+    async with api.database.borrow() as connection:
+        assert await connection.fetchval("SELECT count(*) FROM contacts") == 1
+        assert await connection.fetchval("SELECT array_agg(id) FROM conversations") == [sent["conversationId"]]
+
+
+def says(person: Person) -> ThreadMessage:
+    return ThreadMessage(ChannelKind.WHATSAPP, "2001", "wamid.1", person, ago(), "contact", "text", "Hello?")
+
+
+@pytest.mark.parametrize("first", ["webhook", "message"])
+async def test_the_first_webhook_and_the_first_message_at_the_same_moment_end_in_one_conversation(
+    api: Api, first: str
+) -> None:
+    workspace, number, address = api.account.workspace_id, api.account.number, "+351912345678"
+    said = [(Place(workspace, number), says(Person(address)))]
+
+    async def hears() -> None:
+        async with api.database.transaction() as connection:
+            await converse(connection, said, OptWords())
+
+    async def sends() -> None:
+        assert (await api.http.post("/api/send-message", json=message(api))).status_code == 202
+
+    async with api.database.transaction() as connection:
+        if first == "webhook":
+            await converse(connection, said, OptWords())
+            other = asyncio.create_task(sends())
+        else:
+            await direct.send(
+                connection, workspace, number, address, Text("Hello"), message_class=MessageClass.TRANSACTIONAL
+            )
+            other = asyncio.create_task(hears())
+        async with asyncio.timeout(20), api.database.borrow() as watching:
+            while not await watching.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"):
+                await asyncio.sleep(0.01)
+    await other
+    async with api.database.borrow() as connection:
+        assert await connection.fetchval("SELECT count(*) FROM contacts") == 1
+        row = await connection.fetchrow("SELECT id, status, unread FROM conversations")
+        assert tuple(row)[1:] == ("open", 1)
+        authors = "SELECT array_agg(author ORDER BY author) FROM conversation_messages WHERE conversation_id = $1"
+        assert await connection.fetchval(authors, row["id"]) == ["app", "contact"]
+
+
+async def test_who_has_a_conversation_is_written_to_while_the_channel_s_webhooks_are_applied(api: Api) -> None:
+    workspace, number = api.account.workspace_id, api.account.number
+    await add_conversation(api.database, workspace, number, "+351912345678")
+    async with api.database.transaction() as connection:
+        await inbox_people.lock_channels(connection, [(workspace, number)])
+        async with asyncio.timeout(10):
+            assert (await api.http.post("/api/send-message", json=message(api))).status_code == 202
 
 
 async def test_text_that_cannot_be_rendered_is_shown_as_it_was_written(api: Api) -> None:

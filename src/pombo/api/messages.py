@@ -81,10 +81,8 @@ class QueuedMessage(Shape):
     channel_id: int
     recipient: str = Field(description="As it is sent: normalised.")
     status: str = "queued"
-    conversation_id: int | None = Field(
-        default=None, description="Where it is shown; left out for a recipient who has no conversation."
-    )
-    id: int | None = Field(default=None, description="Of the thread's message; the rest of it comes as an event.")
+    conversation_id: int = Field(description="Where it is shown.")
+    id: int = Field(description="Of the thread's message; the rest of it comes as an event.")
 
 
 @router.post("/send-message", status_code=202, response_model=QueuedMessage)
@@ -94,8 +92,10 @@ async def send_message(
     """Queues a message; it leaves within milliseconds, as the channel's rate allows.
 
     With a `conversationId` it is a reply: it stands in the thread, opens the conversation, and gives it to the agent if
-    it is nobody's. Without, it is shown in the recipient's conversation, if there is one, and changes nothing else of
-    it. With an `Idempotency-Key` a repeated request sends nothing again.
+    it is nobody's. Without, it is shown in the recipient's conversation and changes nothing else of it. Where there is
+    none, it begins one: closed for a program's message, open and the agent's for an agent's.
+
+    With an `Idempotency-Key` a repeated request sends nothing again.
     """
     digest = hashlib.sha256(await request.body()).digest()
     key = key_of(request)
@@ -197,6 +197,7 @@ class _Queueing:
             message_class=MessageClass[asked.message_class.name],
             variables=asked.variables,
             agent_id=self._agent,
+            assigns=self._assigns,
         )
         return QueuedMessage(
             message_id=message_id,

@@ -1,6 +1,7 @@
 """Messages to one recipient that are no reply in a conversation: a confirmation, what a program sends.
 
-Where the contact has a conversation they are shown in it, so that agents see all that the contact was sent.
+They are shown in the recipient's conversation, which the first of them begins, so that agents see all that the contact
+was sent, and an agent can write first.
 """
 
 import json
@@ -9,11 +10,22 @@ from typing import Any
 
 from pombo.domain.classes import MessageClass
 from pombo.domain.content import Content, RenderError, Text
-from pombo.domain.ids import AgentId, ChannelId, MessageId, WorkspaceId
+from pombo.domain.ids import AgentId, ChannelId, ConversationId, MessageId, WorkspaceId
 from pombo.domain.liquid import compile_text
 from pombo.domain.replies import Reply
-from pombo.store import conversations, direct, inbox_events, inbox_threads, replies
+from pombo.store import (
+    contact_profiles,
+    conversations,
+    direct,
+    inbox_events,
+    inbox_people,
+    inbox_threads,
+    preferences,
+    replies,
+)
+from pombo.store.conversations import Conversation
 from pombo.store.database import Connection
+from pombo.store.inbox_people import Sighting
 
 
 async def send(
@@ -26,9 +38,17 @@ async def send(
     message_class: MessageClass,
     variables: Mapping[str, Any] | None = None,
     agent_id: AgentId | None = None,
-) -> tuple[MessageId, int | None, int | None]:
-    """Queues it. Returns its id, and where it is shown: the conversation and the thread's message."""
+    assigns: bool = True,
+) -> tuple[MessageId, ConversationId, int]:
+    """Queues it. Returns its id, and where it is shown: the conversation and the thread's message.
+
+    `assigns`: a conversation that an agent begins is the agent's.
+    """
     conversation = await conversations.lock_of(connection, workspace_id, channel_id, recipient)
+    if conversation is None:
+        status = "closed" if agent_id is None else "open"
+        assignee_id = agent_id if assigns else None
+        conversation = await _begin(connection, workspace_id, channel_id, recipient, status, assignee_id)
     message_id = await direct.enqueue(
         connection,
         workspace_id=workspace_id,
@@ -38,8 +58,6 @@ async def send(
         content=content,
         variables=json.dumps(variables) if variables else None,
     )
-    if conversation is None:
-        return message_id, None, None
     said = Reply(_rendered(content, variables or {})) if isinstance(content, Text) else Reply(content=content)
     added = await replies.add_reply(
         connection,
@@ -58,6 +76,31 @@ async def send(
     await inbox_events.messages_created(connection, [(workspace_id, added)])
     await inbox_events.conversations_updated(connection, [(workspace_id, conversation.id)])
     return message_id, conversation.id, added
+
+
+async def _begin(
+    connection: Connection,
+    workspace_id: WorkspaceId,
+    channel_id: ChannelId,
+    recipient: str,
+    status: str,
+    assignee_id: AgentId | None,
+) -> Conversation:
+    """A conversation with whoever has this address; locked. Somebody who writes at this moment may have begun it."""
+    await inbox_people.lock_channels(connection, [(workspace_id, channel_id)])
+    people = await inbox_people.resolve(connection, [Sighting(workspace_id, channel_id, {recipient: None})])
+    await preferences.suppress(connection, people.changed)
+    [contact_id] = people.contacts.values()
+    contact = [(workspace_id, channel_id, contact_id)]
+    found = await inbox_threads.find_conversations(connection, contact)
+    ids = found or await inbox_threads.open_conversations(connection, contact)
+    conversation = await conversations.lock(connection, workspace_id, ids[workspace_id, contact_id])
+    assert conversation is not None  # only who holds the channel's lock takes one away
+    if not found:
+        await contact_profiles.want(connection, [(workspace_id, contact_id)])
+        conversation = conversation._replace(status=status, assignee_id=assignee_id)
+        await conversations.save(connection, workspace_id, conversation)
+    return conversation
 
 
 def _rendered(content: Text, variables: Mapping[str, Any]) -> str:
