@@ -15,6 +15,7 @@ from pombo.store import (
     leases,
     order,
     outbox,
+    own_messages,
     receipts,
     settlement,
     sweep,
@@ -271,6 +272,13 @@ async def sifts_evidence(connection: Connection, slices: Slices) -> None:
     evidence = [Evidence(1, c, id, 1, TODAY, name, datetime.now(UTC)) for id, c, name in slices.logged(100)]
     new, _ = await receipts.sift(connection, evidence)
     assert not new
+
+
+@work(pages=3_000)
+async def tells_whose_echoes_are_somebody_else_s(connection: Connection, slices: Slices) -> None:
+    ours = [Evidence(1, c, id, 1, TODAY, name, datetime.now(UTC)) for id, c, name in slices.logged(50)]
+    theirs = [Evidence(1, 1, 10**15 + n, 1, TODAY, f"m_{n}", datetime.now(UTC)) for n in range(50)]
+    assert await own_messages.unknown(connection, ours + theirs) == theirs
 
 
 @work(pages=3_500)

@@ -18,16 +18,17 @@ from pombo.ingest.conversing import converse
 from pombo.ingest.gathering import PersonEvent, Place
 from pombo.ingest.ingester import Ingester
 from pombo.meta.webhooks import parse_webhook
-from pombo.store import contacts, inbox_threads, preferences
+from pombo.store import contacts, inbox_threads, preferences, settlement
 from pombo.store.contacts import NewContact
 from pombo.store.database import Connection, Database
 from pombo.store.secrets import SecretBox
-from tests.delivery_log import House
+from tests.delivery_log import House, Message
 from tests.inbox_story import (
     NEW_USER,
     NUMBER,
     PAGE,
     PHONE,
+    PSID,
     USER,
     account,
     arrive,
@@ -206,6 +207,68 @@ async def test_a_contact_that_was_imported_is_the_one_who_writes(
     ]
     thread = await rows(connection, THREAD.format("whatsapp"), house)
     assert [row[3] for row in thread] == ["Hello Ana", "Hello"]
+
+
+def keyed_echo(message: Message, mid: str, text: str) -> bytes:
+    return page(page_echo(2, mid=mid, text=text, metadata=message.key))
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
+async def test_what_another_pombo_sends_on_the_page_is_shown_once(
+    database: Database, connection: Connection, box: SecretBox, order: tuple[int, ...]
+) -> None:
+    house = await build(connection, box)
+    theirs = await house.prepare(connection, await house.channel(connection, PAGE), PSID)
+    echo = keyed_echo(theirs, "m_theirs", "It left this morning.")
+    question = page(from_person(1, message={"mid": "m_1", "text": "Where is it?"}))
+    mark = page(from_person(3, read={"watermark": milliseconds(3)}))
+    story = [[echo, question, mark][place] for place in order]
+    await apply(Ingester(database), connection, house, [*story, *story, echo, echo], [1, 1, 1])
+    assert [row[:5] for row in await rows(connection, THREAD.format("messenger"), house)] == [
+        ("m_campaign", "campaign", "text", "Hello you", "read"),
+        ("m_1", "contact", "text", "Where is it?", None),
+        ("m_theirs", "app", "text", "It left this morning.", "read"),
+    ]
+    assert await followed(connection, house) == await shown(connection, house)
+
+
+@pytest.mark.parametrize("where", ["outbox", "in doubt", "settled", "failed", "days ago"])
+async def test_an_echo_of_our_own_message_is_never_shown_as_somebody_else_s(
+    database: Database, connection: Connection, box: SecretBox, where: str
+) -> None:
+    house = await build(connection, box)
+    channel = await house.channel(connection, PAGE)
+    ours = await house.prepare(connection, channel, PSID, days_ago=3 if where == "days ago" else 0)
+    if where in ("outbox", "in doubt"):
+        await house.queue(connection, ours, "s" if where == "outbox" else "u")
+    elif where in ("settled", "failed"):
+        await house.accept(connection, ours)
+        if where == "failed":
+            await connection.execute("UPDATE deliveries SET state = 1, provider_id = NULL WHERE id = $1", ours.id)
+    echoes = [keyed_echo(ours, "m_ours", "Hello"), keyed_echo(ours, "m_twice", "Hello")]
+    echoes.append(keyed_echo(ours, "m_thrice", "Hello"))
+    await apply(Ingester(database), connection, house, echoes + echoes, [1, 2])
+    assert await connection.fetchval("SELECT count(*) FROM conversation_messages WHERE author = 'app'") == 0
+
+
+async def test_an_echo_while_its_message_is_settled_is_not_shown_as_somebody_else_s(
+    database: Database, connection: Connection, box: SecretBox
+) -> None:
+    house = await build(connection, box)
+    ours = await house.prepare(connection, await house.channel(connection, PAGE), PSID)
+    await house.queue(connection, ours)
+    await arrive(connection, house, keyed_echo(ours, "m_ours", "Hello"))
+    async with database.transaction() as settling:
+        accepted = settlement.Settled(
+            house.workspace_id, ours.channel_id, ours.id, 1, ours.day, settlement.ACCEPTED, "m_ours"
+        )
+        await settlement.settle(settling, [accepted])
+        applying = asyncio.create_task(Ingester(database).run_once())
+        async with asyncio.timeout(20):
+            while not await connection.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"):
+                await asyncio.sleep(0.01)
+    assert await applying == 1
+    assert await connection.fetchval("SELECT count(*) FROM conversation_messages WHERE author = 'app'") == 0
 
 
 @pytest.mark.parametrize("status", ["closed", "snoozed"])

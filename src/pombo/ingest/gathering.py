@@ -1,6 +1,6 @@
 """Sorts the events of a batch by what is done with them."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, assert_never
 
@@ -21,6 +21,7 @@ from pombo.domain.events import (
 from pombo.domain.outcomes import DeliveryState, SendError
 from pombo.domain.sendkey import SendKey
 from pombo.meta.errors import send_error
+from pombo.meta.webhooks import parse_webhook
 from pombo.store.receipts import Receipt
 from pombo.store.receipts import Watermark as MarkedRecipient
 from pombo.store.settlement import Evidence
@@ -96,6 +97,27 @@ def gather(
             if channel_id is not None:
                 _sort(findings, Place(webhook.workspace_id, channel_id), event)
     return findings
+
+
+def in_full(
+    batch: Iterable[ReadWebhook], channels: Mapping[ChannelName, int], unknown: Collection[Evidence]
+) -> list[tuple[Place, PersonEvent]]:
+    """What the echoes say whose messages are `unknown` here: somebody else has sent them."""
+    wanted = {(e.workspace_id, e.channel_id, e.provider_id) for e in unknown}
+    said: list[tuple[Place, PersonEvent]] = []
+    for webhook, events in batch:
+        ids = {
+            event.provider_id
+            for event in events
+            if isinstance(event, Echo)
+            and (webhook.workspace_id, channels.get(name_channel(webhook, event)), event.provider_id) in wanted
+        }
+        if ids and webhook.body is not None:
+            for event in parse_webhook(webhook.body, ids).events:
+                if isinstance(event, ThreadMessage) and event.provider_id in ids:
+                    channel_id = channels[name_channel(webhook, event)]
+                    said.append((Place(webhook.workspace_id, channel_id), event))
+    return said
 
 
 def _is_accounts(event: WebhookEvent) -> bool:

@@ -1,6 +1,7 @@
 """Events of a Page. Receipts and our own echoes, of which thousands come, are read from typed members; the rest, once
 it is known to be there, from the event's JSON (`messenger_messages`)."""
 
+from collections.abc import Container
 from datetime import UTC, datetime
 
 from pombo.domain.channels import ChannelKind
@@ -51,17 +52,20 @@ _ODD = (ValueError, OverflowError, OSError, RecursionError, UnicodeError)
 
 
 def read_messaging(
-    page: str, entry_time: int | None, messaging: Messaging, *, standby: bool = False
+    page: str, entry_time: int | None, messaging: Messaging, in_full: Container[str] = (), *, standby: bool = False
 ) -> list[WebhookEvent]:
     """`entry_time` (milliseconds) stands in for the event's own time, which Meta leaves out of some deliveries.
 
+    Echoes with a send key are read for the key alone, unless their message is one of `in_full`.
     Raises NeedsJson.
     """
     time = messaging.timestamp if messaging.timestamp is not None else entry_time
     try:
         message = messaging.message
-        if message is not None and message.is_echo and (key := parse_key(message.metadata)) is not None:
-            return [_echo(page, time, messaging, message, key)]
+        if message is not None and message.is_echo and message.mid not in in_full:
+            key = parse_key(message.metadata)
+            if key is not None:
+                return [_echo(page, time, messaging, message, key)]
         if messaging.delivery is not None:
             return _deliveries(page, time, messaging, messaging.delivery)
         if messaging.read is not None:

@@ -5,6 +5,7 @@ expected shape (2 to 4 µs a status); if something has not, `webhook_salvage` ke
 is then read from its JSON, for which the body is decoded once more, into pieces.
 """
 
+from collections.abc import Container
 from typing import NamedTuple
 
 import msgspec
@@ -35,26 +36,29 @@ class ParsedWebhook(NamedTuple):
     events: list[WebhookEvent]
 
 
-def parse_webhook(body: bytes) -> ParsedWebhook:
-    """Raises WebhookFormatError, and nothing else whatever the body holds."""
+def parse_webhook(body: bytes, in_full: Container[str] = ()) -> ParsedWebhook:
+    """Raises WebhookFormatError, and nothing else whatever the body holds.
+
+    `in_full`: Meta's ids of messages whose echoes are read as what they say, though they carry a send key.
+    """
     try:
         try:
             envelope = _decode(body)
         except MISMATCH:
             envelope, malformed = salvage(body)
-            events = events_of(envelope)
+            events = events_of(envelope, in_full)
             if kind := _KINDS.get(envelope.object):
                 events.extend([Unhandled(kind, channel, "malformed") for channel in malformed])
         else:
-            events = _events_of_whole(envelope, body)
+            events = _events_of_whole(envelope, body, in_full)
     except (ValueError, RecursionError) as error:
         raise WebhookFormatError(f"The body is not a JSON object that can be read: {error}.") from error
     return ParsedWebhook(envelope.object, events)
 
 
-def _events_of_whole(envelope: Envelope, body: bytes) -> list[WebhookEvent]:
+def _events_of_whole(envelope: Envelope, body: bytes, in_full: Container[str]) -> list[WebhookEvent]:
     try:
-        return events_of(envelope)
+        return events_of(envelope, in_full)
     except NeedsJson:
         # The same body has the same shape.
         for entry, raw in zip(envelope.entry or (), _decode_raw(body).entry or (), strict=True):
@@ -64,16 +68,16 @@ def _events_of_whole(envelope: Envelope, body: bytes) -> list[WebhookEvent]:
                 messaging.raw = event
             for change, value in zip(entry.changes or (), raw.changes or (), strict=True):
                 change.raw = value.value
-        return events_of(envelope)
+        return events_of(envelope, in_full)
 
 
-def events_of(envelope: Envelope) -> list[WebhookEvent]:
+def events_of(envelope: Envelope, in_full: Container[str] = ()) -> list[WebhookEvent]:
     """Raises NeedsJson."""
     events: list[WebhookEvent] = []
     match _KINDS.get(envelope.object):
         case ChannelKind.MESSENGER:
             for entry in envelope.entry or ():
-                _read_page(entry, events)
+                _read_page(entry, events, in_full)
         case ChannelKind.WHATSAPP:
             for entry in envelope.entry or ():
                 for change in entry.changes or ():
@@ -81,17 +85,17 @@ def events_of(envelope: Envelope) -> list[WebhookEvent]:
     return events
 
 
-def _read_page(entry: Entry, events: list[WebhookEvent]) -> None:
+def _read_page(entry: Entry, events: list[WebhookEvent], in_full: Container[str]) -> None:
     for messaging in entry.messaging or ():
-        events.extend(read_messaging(entry.id, entry.time, messaging))
+        events.extend(read_messaging(entry.id, entry.time, messaging, in_full))
     # What another app answers to that leads the conversation; receipts and echoes are ours all the same.
     for messaging in entry.standby or ():
-        events.extend(read_messaging(entry.id, entry.time, messaging, standby=True))
+        events.extend(read_messaging(entry.id, entry.time, messaging, in_full, standby=True))
     for change in entry.changes or ():
-        events.extend(_read_page_change(entry, change))
+        events.extend(_read_page_change(entry, change, in_full))
 
 
-def _read_page_change(entry: Entry, change: Change) -> list[WebhookEvent]:
+def _read_page_change(entry: Entry, change: Change, in_full: Container[str]) -> list[WebhookEvent]:
     if change.raw is ABSENT:
         raise NeedsJson
     try:
@@ -99,7 +103,7 @@ def _read_page_change(entry: Entry, change: Change) -> list[WebhookEvent]:
         if change.field in MESSAGING_FIELDS:
             messaging = _decode_messaging(change.raw)
             messaging.raw = change.raw
-            return read_messaging(entry.id, entry.time, messaging)
+            return read_messaging(entry.id, entry.time, messaging, in_full)
     except (*MISMATCH, RecursionError):
         name = "malformed" if change.field in MESSAGING_FIELDS else event_name(change.field)
         return [Unhandled(ChannelKind.MESSENGER, entry.id, name)]
