@@ -209,6 +209,23 @@ async def test_a_contact_that_was_imported_is_the_one_who_writes(
     assert [row[3] for row in thread] == ["Hello Ana", "Hello"]
 
 
+@pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
+@pytest.mark.parametrize("sizes", [[], [1, 1, 1]])
+async def test_a_reaction_that_is_taken_back_within_the_same_second_is_gone(
+    database: Database, connection: Connection, box: SecretBox, order: tuple[int, ...], sizes: list[int]
+) -> None:
+    house = await build(connection, box)
+    said = [
+        whatsapp(10, "wamid.1", "text", **text("Hi")),
+        whatsapp(20, "wamid.r1", "reaction", reaction={"message_id": "wamid.1", "emoji": "\u2764"}),
+        whatsapp(20, "wamid.r2", "reaction", reaction={"message_id": "wamid.1", "emoji": ""}),
+    ]
+    await apply(Ingester(database), connection, house, [said[place] for place in order], list(sizes))
+    assert (
+        await connection.fetchval("SELECT reactions FROM conversation_messages WHERE provider_id = 'wamid.1'") == "{}"
+    )
+
+
 def keyed_echo(message: Message, mid: str, text: str) -> bytes:
     return page(page_echo(2, mid=mid, text=text, metadata=message.key))
 

@@ -29,16 +29,20 @@ class Changed(NamedTuple):
     conversation_id: int
 
 
+# WhatsApp counts whole seconds. Of a reaction and its removal within one the removal holds: nobody takes back what is
+# not there. Which of two others holds means nothing, but it is the same in any order.
 _KEEP = """
 INSERT INTO message_changes AS c (workspace_id, channel_id, provider_id, change, by, at, number, text, content)
 SELECT DISTINCT ON (workspace_id, channel_id, provider_id, change, by) *
 FROM unnest($1::bigint[], $2::bigint[], $3::text[], $4::text[], $5::text[], $6::timestamptz[], $7::integer[],
             $8::text[], $9::jsonb[]) AS n (workspace_id, channel_id, provider_id, change, by, at, number, text, content)
-ORDER BY workspace_id, channel_id, provider_id, change, by, at DESC, number DESC, coalesce(text, '') DESC, content DESC
+ORDER BY workspace_id, channel_id, provider_id, change, by, at DESC, number DESC,
+         (change = 'reaction' AND text IS NULL) DESC, coalesce(text, '') DESC, content DESC
 ON CONFLICT (workspace_id, channel_id, provider_id, change, by) DO UPDATE SET
     at = excluded.at, number = excluded.number, text = excluded.text, content = excluded.content, received_at = now()
-WHERE (excluded.at, excluded.number, coalesce(excluded.text, ''), excluded.content)
-    > (c.at, c.number, coalesce(c.text, ''), c.content)
+WHERE (excluded.at, excluded.number, excluded.change = 'reaction' AND excluded.text IS NULL,
+       coalesce(excluded.text, ''), excluded.content)
+    > (c.at, c.number, c.change = 'reaction' AND c.text IS NULL, coalesce(c.text, ''), c.content)
 """
 
 # Nearly all messages are never changed.
