@@ -226,6 +226,19 @@ async def test_a_reaction_that_is_taken_back_within_the_same_second_is_gone(
     )
 
 
+async def test_what_one_member_of_a_group_asks_for_is_not_the_group_s_wish(
+    database: Database, connection: Connection, box: SecretBox
+) -> None:
+    house = await build(connection, box)
+    said = [
+        whatsapp(10, "wamid.1", "text", group_id="Y2FwaV9ncm91cA==", **text("STOP")),
+        whatsapp(20, "wamid.2", "text", **text("Hello")),
+    ]
+    await apply(Ingester(database), connection, house, said, [])
+    assert (await holdings(connection, house))["suppressions"] == []
+    assert await rows(connection, "SELECT opted_out_at FROM contacts WHERE workspace_id = $1", house) == [(None,)] * 2
+
+
 def keyed_echo(message: Message, mid: str, text: str) -> bytes:
     return page(page_echo(2, mid=mid, text=text, metadata=message.key))
 

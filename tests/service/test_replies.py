@@ -180,6 +180,13 @@ async def test_a_retry_while_its_conversation_is_merged_into_another_goes_on_the
     assert (await desk.thread(kept))[0]["id"] == sent["id"]
 
 
+async def test_a_group_is_not_answered_as_if_it_were_a_person(desk: Desk) -> None:
+    each = await desk.conversation("Y2FwaV9ncm91cA==", channel=desk.number)
+    answer = await say(desk.ana, each)
+    assert (answer.status_code, desk.api.error(answer)["code"]) == (422, "group_not_supported")
+    assert await bodies(desk) == []
+
+
 async def test_what_becomes_of_a_message_that_a_program_sends_is_shown_in_the_thread(desk: Desk) -> None:
     each = await desk.conversation()
     asked = {"channelId": desk.setting.channel, "recipient": "10001", "content": {"type": "text", "text": "Shipped"}}

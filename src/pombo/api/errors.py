@@ -45,6 +45,7 @@ STATUS: dict[str, int] = {
     "name_taken": 409,
     "message_not_retryable": 409,
     "reply_window_closed": 422,
+    "group_not_supported": 422,
     # What it wants of media and history
     "media_pending": 409,
     "media_failed": 410,

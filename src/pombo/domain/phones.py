@@ -62,6 +62,11 @@ def normalise_phone(text: str, default_region: str | None = None) -> "str | Reci
     return _parsed(digits, default_region)
 
 
+def is_group(kind: ChannelKind, address: str) -> bool:
+    """Of an address as conversations have them: WhatsApp's groups have ids that are neither numbers nor user ids."""
+    return kind is ChannelKind.WHATSAPP and not address.startswith("+") and "." not in address
+
+
 _USER_ID = re.compile(r"[A-Z]{2}\.[A-Za-z0-9]{1,128}", re.ASCII)
 _PSID = re.compile(r"[0-9]{1,20}", re.ASCII)
 

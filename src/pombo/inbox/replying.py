@@ -10,6 +10,7 @@ from pombo.domain.classes import MessageClass
 from pombo.domain.content import ContentError
 from pombo.domain.content_rules import validate_content
 from pombo.domain.ids import AgentId, ChannelId, MessageId, WorkspaceId
+from pombo.domain.phones import is_group
 from pombo.domain.replies import Attachment, AttachmentType, Reply, compose, is_allowed, reply_of
 from pombo.domain.reply_window import Allowed, ReplyWindow, reply_window
 from pombo.inbox.errors import Collision, InboxError, Missing, conversation_not_found
@@ -124,6 +125,10 @@ async def queue(
 
     Raises InboxError, ContentError.
     """
+    if is_group(conversation.kind, conversation.recipient):
+        raise InboxError(
+            "group_not_supported", "Pombo shows what is written in WhatsApp groups, but does not answer there."
+        )
     window = reply_window(conversation.kind, conversation.last_inbound_at, conversation.now)
     if not is_allowed(conversation.kind, said, window):
         raise InboxError("reply_window_closed", _closed(window), {"allowed": [each.value for each in window.allowed]})

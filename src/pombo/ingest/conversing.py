@@ -22,6 +22,7 @@ import msgspec
 from pombo.domain.channels import ChannelKind
 from pombo.domain.events import MessageChange, PersonSignal, Preference, ThreadMessage
 from pombo.domain.opt_out import OptWords
+from pombo.domain.phones import is_group
 from pombo.ingest.gathering import PersonEvent, Place
 from pombo.ingest.people import identity_of, sightings
 from pombo.store import (
@@ -182,7 +183,12 @@ def _wishes(heard: Iterable[Heard], words: OptWords) -> list[Wish]:
         wish: bool | None = None
         if isinstance(event, Preference):
             wish = event.is_welcome
-        elif isinstance(event, ThreadMessage) and event.author == "contact":
+        elif (
+            isinstance(event, ThreadMessage)
+            and event.author == "contact"
+            # One of its members does not speak for a group.
+            and not is_group(event.kind, event.person.address)
+        ):
             wish = words.wish(event.text)
         if wish is not None:
             wishes.append(Wish(place.workspace_id, contact, event.at, wish))
