@@ -180,6 +180,59 @@ async def test_a_retry_while_its_conversation_is_merged_into_another_goes_on_the
     assert (await desk.thread(kept))[0]["id"] == sent["id"]
 
 
+@pytest.mark.parametrize("attached", [False, True])
+async def test_a_reply_quotes_a_message_of_its_thread(desk: Desk, attached: bool) -> None:
+    picture = {"type": "image", "url": "https://a.b/c.png"}
+    asked: dict[str, Any] = {"text": None, "attachment": picture} if attached else {}
+    for channel in (desk.setting.channel, desk.number):
+        address = "10001" if channel == desk.setting.channel else "+351912345678"
+        each = await desk.conversation(address, channel=channel)
+        [first] = await desk.thread(each)
+        answer = await say(desk.ana, each, **asked, replyTo=first["id"])
+        assert answer.status_code == 202, answer.text
+        assert (await desk.thread(each))[0]["replyTo"] == first["providerId"]
+    messenger, whatsapp = await bodies(desk)
+    assert messenger["payload"]["reply_to"]["mid"].startswith("in.")
+    assert whatsapp["payload"]["context"]["message_id"].startswith("in.")
+    async with sending(desk):
+        await desk.shown(each, "accepted")
+    assert len(await desk.setting.sandbox.messages()) == 2
+
+
+async def test_a_retried_reply_quotes_what_it_quoted(desk: Desk) -> None:
+    each = await desk.conversation()
+    [first] = await desk.thread(each)
+    await desk.setting.fault(kind="error", code=551, http_status=400, recipient="10001", max_count=1)
+    async with sending(desk):
+        sent = (await say(desk.ana, each, replyTo=first["id"])).json()
+        await desk.shown(each, "failed")
+    assert (await desk.ana.http.post(f"/api/messages/{sent['id']}/retry")).status_code == 202
+    [body] = await bodies(desk)
+    assert body["payload"]["reply_to"] == {"mid": first["providerId"]}
+
+
+async def test_what_cannot_be_quoted_is_refused(desk: Desk) -> None:
+    each, other = await desk.conversation(), await desk.conversation("10002")
+    [theirs] = await desk.thread(other)
+    note = (await desk.ana.http.post(f"/api/conversations/{each}/notes", json={"text": "VIP"})).json()
+    queued = (await say(desk.ana, each)).json()
+    for quoted, code in (
+        (theirs, "message_not_found"),
+        (note, "message_not_quotable"),
+        (queued, "message_not_quotable"),
+    ):
+        answer = await say(desk.ana, each, replyTo=quoted["id"])
+        assert desk.api.error(answer)["code"] == code
+    phone = await desk.conversation("+351912345678", channel=desk.number)
+    [first] = await desk.thread(phone)
+    template = {"type": "template", "name": "hello", "language": "pt_PT"}
+    answer = await say(desk.ana, phone, None, content=template, replyTo=first["id"])
+    assert (answer.status_code, desk.api.error(answer)["code"]) == (422, "quote_not_possible")
+    to = {"channelId": desk.setting.channel, "recipient": "10001", "content": {"type": "text", "text": "Hello"}}
+    answer = await desk.ana.http.post("/api/send-message", json={**to, "replyTo": 1})
+    assert (answer.status_code, desk.api.error(answer)["code"]) == (422, "validation_failed")
+
+
 async def test_a_group_is_not_answered_as_if_it_were_a_person(desk: Desk) -> None:
     each = await desk.conversation("Y2FwaV9ncm91cA==", channel=desk.number)
     answer = await say(desk.ana, each)

@@ -18,13 +18,14 @@ REPLIES = {
     "file of ours": Reply(None, Attachment(AttachmentType.FILE, None, 7, "a{b}.pdf")),
     "raw": Reply(content=Raw({"text": "Hi"})),
     "late": Reply("Hello", human_agent=True),
+    "quoting": Reply("Hello", quoted="m_1"),
 }
 
 
 @pytest.mark.parametrize("name", REPLIES)
 def test_what_the_thread_keeps_makes_the_same_reply_again(name: str) -> None:
     reply = REPLIES[name]
-    assert reply_of(reply.shown_text, reply.kept()) == reply
+    assert reply_of(reply.shown_text, reply.kept(), reply.quoted) == reply
     template = Reply(content=Template("hello", "pt_PT"))
     assert reply_of(template.shown_text, template.kept()) == template
 

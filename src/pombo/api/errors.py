@@ -44,6 +44,7 @@ STATUS: dict[str, int] = {
     "answered_meanwhile": 409,
     "name_taken": 409,
     "message_not_retryable": 409,
+    "message_not_quotable": 422,
     "reply_window_closed": 422,
     "group_not_supported": 422,
     # What it wants of media and history

@@ -68,6 +68,7 @@ class MessageRequest(WithContent):
     last_seen_message_id: Annotated[int, Field(ge=0, le=2**63 - 1)] | None = Field(
         None, description="The newest message that the agent has seen: refused if a colleague has answered after it."
     )
+    reply_to: Id | None = Field(None, description="Of a reply: the message of the thread that it quotes.")
     force: bool = Field(False, description="Answers even so.")
     human_agent: bool = Field(
         False, description="Written by a person, which Messenger takes until seven days after the contact wrote."
@@ -137,6 +138,8 @@ class _Queueing:
         elif asked.attachment is not None:
             sentence = "'attachment' is for replies in a conversation; here send a raw payload as 'content'."
             raise ApiError("validation_failed", sentence)
+        elif asked.reply_to is not None:
+            raise ApiError("validation_failed", "'replyTo' is for replies in a conversation: give 'conversationId'.")
         else:
             queued = await self._direct(connection, ChannelId(asked.channel_id), asked.recipient)
         return queued.model_dump_json(by_alias=True, exclude_none=True)
@@ -162,6 +165,7 @@ class _Queueing:
                 Reply(text, attachment, content, asked.human_agent),
                 last_seen=asked.last_seen_message_id,
                 force=asked.force,
+                reply_to=asked.reply_to,
                 assigns=self._assigns,
             ),
             self._agent,

@@ -10,7 +10,7 @@ from typing import Any
 from pombo.domain.channels import MAX_TEXT, ChannelKind
 from pombo.domain.content import ContentProblem, TextLimit
 
-ENVELOPE_FIELDS = frozenset({"messaging_type", "tag", "notification_type", "persona_id"})
+ENVELOPE_FIELDS = frozenset({"messaging_type", "tag", "notification_type", "persona_id", "reply_to"})
 
 MAX_QUICK_REPLIES = 13
 MAX_ELEMENTS = 10
@@ -68,7 +68,13 @@ def check_payload(payload: dict[str, Any], *, by_person: bool = False) -> Iterat
 
 
 def _check_envelope(envelope: dict[str, Any], by_person: bool) -> Iterator[ContentProblem]:
-    for field in envelope:
+    match envelope.get("reply_to", {"mid": ""}):
+        case {"mid": str()}:
+            pass
+        case _:
+            sentence = '\'reply_to\' names the message that is quoted: {"mid": "…"}.'
+            yield ContentProblem("payload_invalid", sentence, "reply_to")
+    for field in envelope.keys() - {"reply_to"}:
         if not isinstance(envelope[field], str):
             yield ContentProblem("payload_invalid", f"'{field}' must be a string.", field)
             return

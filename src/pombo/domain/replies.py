@@ -54,6 +54,8 @@ class Reply:
     content: Template | Raw | None = None
     human_agent: bool = False
     """After Messenger's window: written by a person."""
+    quoted: str | None = None
+    """Meta's id of the message that it quotes; the thread keeps it beside the content."""
 
     @property
     def kind(self) -> str:
@@ -84,7 +86,7 @@ class Reply:
         return kept
 
 
-def reply_of(text: str | None, kept: Mapping[str, Any]) -> Reply:
+def reply_of(text: str | None, kept: Mapping[str, Any], quoted: str | None = None) -> Reply:
     """The reply of which the thread keeps this."""
     attachment = content = None
     if kept.get("attachments"):
@@ -94,7 +96,7 @@ def reply_of(text: str | None, kept: Mapping[str, Any]) -> Reply:
         )
     if "sent" in kept:
         content, text = msgspec.convert(kept["sent"], Template | Raw), None
-    return Reply(text, attachment, content, kept.get("humanAgent", False))
+    return Reply(text, attachment, content, kept.get("humanAgent", False), quoted)
 
 
 def is_allowed(kind: ChannelKind, reply: Reply, window: ReplyWindow) -> bool:
@@ -113,10 +115,17 @@ def is_allowed(kind: ChannelKind, reply: Reply, window: ReplyWindow) -> bool:
 def compose(
     kind: ChannelKind, reply: Reply, window: ReplyWindow, uploaded: str | None = None
 ) -> tuple[Content, dict[str, str]]:
-    """What is sent, and its variables. Raises ContentError for what is wrong with text and attachment.
+    """What is sent, and its variables. Raises ContentError for what is wrong with text, attachment and quoting.
 
     `uploaded` is what Meta calls the attached file, if that is one of ours.
     """
+    content, variables = _compose(kind, reply, window, uploaded)
+    return (content if reply.quoted is None else _quoting(kind, content, reply.quoted)), variables
+
+
+def _compose(
+    kind: ChannelKind, reply: Reply, window: ReplyWindow, uploaded: str | None
+) -> tuple[Content, dict[str, str]]:
     if reply.content is not None:
         return _with_envelope(kind, reply.content, window), {}
     if reply.text is not None:
@@ -127,6 +136,20 @@ def compose(
     if kind is ChannelKind.WHATSAPP:
         return Text(_TYPED), variables
     return Raw({**_envelope(window), "message": {"text": _TYPED}}), variables
+
+
+def _quoting(kind: ChannelKind, content: Content, quoted: str) -> Raw:
+    match content:
+        case Template():
+            sentence = "A template quotes no message: leave out 'replyTo'."
+            raise ContentError([ContentProblem("quote_not_possible", sentence, "replyTo")])
+        case Text(text=text, preview_url=preview_url):
+            payload: dict[str, Any] = {"type": "text", "text": {"preview_url": preview_url, "body": text}}
+        case Raw(payload=payload):
+            pass
+    if kind is ChannelKind.WHATSAPP:
+        return Raw({**payload, "context": {"message_id": quoted}})
+    return Raw({**payload, "reply_to": {"mid": quoted}})
 
 
 def _with_attachment(

@@ -9,8 +9,8 @@ from typing import Any
 
 
 class InboxError(Exception):
-    """`code` is stable, `sentence` says what to do. Codes of its own: reply_window_closed, message_not_retryable,
-    group_not_supported."""
+    """`code` is stable, `sentence` says what to do. Codes of its own: reply_window_closed, group_not_supported,
+    message_not_retryable, message_not_quotable."""
 
     def __init__(self, code: str, sentence: str, details: Any = None) -> None:
         self.code = code

@@ -28,7 +28,8 @@ class Wish:
     """The newest message that the agent's window showed: a colleague's reply after it is a collision."""
     force: bool = False
     """Answer all the same."""
-    reply_to: str | None = None
+    reply_to: int | None = None
+    """The message of the thread that it quotes."""
     assigns: bool = True
     """Who answers a conversation of nobody gets it."""
 
@@ -53,6 +54,8 @@ async def reply(
     if wish.last_seen is not None and not wish.force:
         await _look_for_others(connection, workspace_id, conversation, wish.last_seen, agent_id)
     said = await _with_file(connection, workspace_id, wish.reply)
+    if wish.reply_to is not None:
+        said = replace(said, quoted=await _quoted(connection, workspace_id, conversation, wish.reply_to))
     message_id = await queue(connection, workspace_id, conversation, said)
     added = await replies.add_reply(
         connection,
@@ -63,7 +66,7 @@ async def reply(
         kind=said.kind,
         text=said.shown_text,
         content=json.dumps(said.kept()),
-        reply_to=wish.reply_to,
+        reply_to=said.quoted,
     )
     await wait_for_file(connection, workspace_id, conversation, added, said, message_id)
     assignee_id = conversation.assignee_id
@@ -85,7 +88,7 @@ async def retry(connection: Connection, workspace_id: WorkspaceId, id: int) -> s
     found, conversation = locked
     if found.author != "agent" or found.state != "failed":
         raise InboxError("message_not_retryable", "Only a reply that failed can be sent again.")
-    said = reply_of(found.text, json.loads(found.content))
+    said = reply_of(found.text, json.loads(found.content), found.reply_to)
     again = await queue(connection, workspace_id, conversation, said)
     await replies.queue_again(connection, workspace_id, id, again)
     await wait_for_file(connection, workspace_id, conversation, id, said, again)
@@ -162,6 +165,16 @@ async def _with_file(connection: Connection, workspace_id: WorkspaceId, said: Re
     name = said.attachment.file_name or found.file_name
     attachment = Attachment(AttachmentType.of(found.content_type), None, found.id, name)
     return replace(said, attachment=attachment)
+
+
+async def _quoted(connection: Connection, workspace_id: WorkspaceId, conversation: Conversation, id: int) -> str:
+    """What Meta calls the message. Raises Missing, InboxError."""
+    found = await thread.quotable(connection, workspace_id, conversation.id, id)
+    if found is None:
+        raise Missing("message_not_found", f"There is no message {id} in this conversation.")
+    if found.provider_id is None:
+        raise InboxError("message_not_quotable", "Only what the contact has written or received can be quoted.")
+    return found.provider_id
 
 
 async def wait_for_file(

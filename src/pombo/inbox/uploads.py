@@ -34,7 +34,7 @@ async def _send(connection: Connection, uploaded: Uploaded) -> None:
         await replies.fail(connection, workspace_id, id, uploaded.error_code, uploaded.error_title or "")
         return
     try:
-        said = reply_of(found.text, json.loads(found.content))
+        said = reply_of(found.text, json.loads(found.content), found.reply_to)
         message_id = await replying.queue(connection, workspace_id, conversation, said)
     except (InboxError, ContentError) as error:
         # The window has closed meanwhile.

@@ -33,6 +33,8 @@ class OwnMessage(NamedTuple):
     content: str
     """JSON text."""
     state: str | None
+    reply_to: str | None
+    """Meta's id of the message that it quotes."""
 
 
 class Uploaded(NamedTuple):
@@ -77,7 +79,7 @@ ORDER BY id DESC LIMIT 1
 """
 
 _LOCK = """
-SELECT id, conversation_id, author, kind, text, content, state FROM conversation_messages
+SELECT id, conversation_id, author, kind, text, content, state, reply_to FROM conversation_messages
 WHERE workspace_id = $1 AND id = $2 FOR UPDATE
 """
 

@@ -20,6 +20,11 @@ class ThreadPage(NamedTuple):
     oldest: Position | None
 
 
+class Quotable(NamedTuple):
+    provider_id: str | None
+    """None where Meta knows no such message: of a note, a queued reply, an event that has an id of our making only."""
+
+
 _COLUMNS = f"SELECT m.at, m.id, {MESSAGE_JSON} AS data FROM conversation_messages m"
 _OF = "m.workspace_id = $1 AND m.conversation_id = $2"
 _NEWEST = f"{_COLUMNS} WHERE {_OF} ORDER BY m.at DESC, m.id DESC LIMIT $3"
@@ -70,6 +75,20 @@ async def show_message(connection: Connection, workspace_id: WorkspaceId, messag
         message_id,
     )
     return shown
+
+
+async def quotable(
+    connection: Connection, workspace_id: WorkspaceId, conversation_id: ConversationId, message_id: int
+) -> Quotable | None:
+    """None when the conversation has no such message."""
+    row = await connection.fetchrow(
+        """SELECT CASE WHEN author <> 'system' AND NOT starts_with(provider_id, kind || ':') THEN provider_id END
+           FROM conversation_messages WHERE workspace_id = $1 AND conversation_id = $2 AND id = $3""",
+        workspace_id,
+        conversation_id,
+        message_id,
+    )
+    return None if row is None else Quotable(row[0])
 
 
 async def add_note(
