@@ -66,8 +66,9 @@ def _without_none(value: dict[str, Any]) -> dict[str, Any]:
     return {name: item for name, item in value.items() if item is not None}
 
 
-def status(id: str, name: str, after: float) -> bytes:
-    return number(statuses=[{"id": id, "status": name, "timestamp": seconds(after), "recipient_id": PHONE}])
+def status(id: str, name: str, after: float, recipient: str = PHONE, **more: Any) -> bytes:
+    said = {"id": id, "status": name, "timestamp": seconds(after), "recipient_id": recipient, **more}
+    return number(statuses=[said])
 
 
 def text(body: str) -> dict[str, Any]:

@@ -198,6 +198,7 @@ def test_a_recipient_is_given_as_pombo_keeps_it(recipient: dict[str, Any], expec
     [receipt] = parse(number(statuses=[status(**recipient)])).events
     assert isinstance(receipt, StatusReceipt)
     assert receipt.recipient == expected
+    assert receipt.user_id == recipient.get("recipient_user_id")
 
 
 def test_a_time_may_be_a_number() -> None:

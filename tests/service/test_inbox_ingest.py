@@ -12,13 +12,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pombo.domain.channels import ChannelKind
-from pombo.domain.ids import WorkspaceId
+from pombo.domain.ids import ChannelId, WorkspaceId
 from pombo.domain.opt_out import OptWords
 from pombo.ingest.conversing import converse
 from pombo.ingest.gathering import PersonEvent, Place
 from pombo.ingest.ingester import Ingester
 from pombo.meta.webhooks import parse_webhook
-from pombo.store import contacts, inbox_threads, preferences, settlement
+from pombo.store import contacts, conversations, inbox_threads, preferences, settlement
 from pombo.store.contacts import NewContact
 from pombo.store.database import Connection, Database
 from pombo.store.secrets import SecretBox
@@ -42,6 +42,7 @@ from tests.inbox_story import (
     seconds,
     set_the_scene,
     shown,
+    status,
     text,
     whatsapp,
     whatsapp_story,
@@ -454,6 +455,86 @@ async def test_who_opted_out_on_two_channels_must_opt_in_on_both(
     assert await rows(connection, suppressed, house) == [(f"+{PHONE}",)]
     await apply(ingester, connection, house, [said("start", 5, "777")], [])
     assert await rows(connection, suppressed, house) == []
+
+
+# A Mexican number as people write it, and as WhatsApp does.
+WRITTEN, WHATSAPPS, MEXICAN = "525512345678", "5215512345678", "MX.4711"
+
+
+async def address_campaign_to(connection: Connection, house: House, recipient: str) -> int:
+    """Returns the channel."""
+    channel: int = await connection.fetchval(
+        """UPDATE deliveries SET recipient = $2 WHERE workspace_id = $1 AND provider_id = 'wamid.campaign'
+           RETURNING channel_id""",
+        house.workspace_id,
+        recipient,
+    )
+    return channel
+
+
+def mexican_story() -> list[bytes]:
+    return [
+        status("wamid.campaign", "delivered", 5, WHATSAPPS, recipient_user_id=MEXICAN),
+        status("wamid.campaign", "read", 8, WHATSAPPS, recipient_user_id=MEXICAN),
+        whatsapp(10, "wamid.stop", "text", phone=WHATSAPPS, user=MEXICAN, **text("STOP")),
+    ]
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
+@pytest.mark.parametrize("sizes", [[], [1] * 100])
+async def test_who_answers_from_a_number_that_whatsapp_writes_otherwise_is_the_one_written_to(
+    database: Database, connection: Connection, box: SecretBox, order: tuple[int, ...], sizes: list[int]
+) -> None:
+    house = await build(connection, box)
+    channel = await address_campaign_to(connection, house, f"+{WRITTEN}")
+    story = mexican_story()
+
+    await apply(Ingester(database), connection, house, [*(story[n] for n in order), *story], sizes)
+
+    held = await holdings(connection, house)
+    everything = {f"+{WRITTEN}", f"+{WHATSAPPS}", MEXICAN}
+    assert {(row[0], row[2]) for row in held["identities"]} == {(one, f"+{WHATSAPPS}") for one in everything}
+    assert {row[1] for row in held["suppressions"]} == everything
+    assert [row[:2] for row in held["responses"]] == [(f"+{WRITTEN}", "replied")]
+    thread = await rows(connection, THREAD.format("whatsapp"), house)
+    assert [(row[0], row[4]) for row in thread] == [("wamid.campaign", "read"), ("wamid.stop", None)]
+    async with connection.transaction():
+        place = WorkspaceId(house.workspace_id), ChannelId(channel)
+        assert await conversations.lock_of(connection, *place, f"+{WRITTEN}") is not None
+    assert await followed(connection, house) == await shown(connection, house)
+
+
+async def test_an_imported_contact_answers_from_the_number_that_whatsapp_gives_it(
+    database: Database, connection: Connection, box: SecretBox
+) -> None:
+    house = await build(connection, box)
+    channel = await address_campaign_to(connection, house, f"+{WRITTEN}")
+    imported = [NewContact(ChannelId(channel), f"+{WRITTEN}", {"first_name": "Ana"})]
+    await contacts.save_contacts(connection, WorkspaceId(house.workspace_id), imported)
+
+    # Older webhooks bring no user id.
+    story = [
+        whatsapp(10, "wamid.stop", "text", phone=WHATSAPPS, user=None, **text("STOP")),
+        status("wamid.campaign", "delivered", 5, WHATSAPPS),
+    ]
+    await apply(Ingester(database), connection, house, story, [1] * 100)
+    await contacts.save_contacts(connection, WorkspaceId(house.workspace_id), imported)
+
+    assert await rows(connection, "SELECT external_id, attributes FROM contacts WHERE workspace_id = $1", house) == [
+        (f"+{WHATSAPPS}", '{"first_name": "Ana"}')
+    ]
+    held = await holdings(connection, house)
+    assert {row[1] for row in held["suppressions"]} == {f"+{WRITTEN}", f"+{WHATSAPPS}"}
+    assert [row[:2] for row in held["responses"]] == [(f"+{WRITTEN}", "replied")]
+
+
+async def test_a_status_that_calls_its_recipient_as_the_message_did_makes_nobody_a_contact(
+    database: Database, connection: Connection, box: SecretBox
+) -> None:
+    house = await build(connection, box)
+    told = status("wamid.campaign", "delivered", 5, recipient_user_id=USER)
+    await apply(Ingester(database), connection, house, [told], [])
+    assert (await holdings(connection, house))["contacts"] == []
 
 
 async def test_people_of_one_workspace_are_nobody_in_another(

@@ -30,6 +30,8 @@ class StatusReceipt(msgspec.Struct, frozen=True, gc=False):
     key: SendKey | None = None
     error_code: int | None = None
     error_title: str | None = None
+    user_id: str | None = None
+    """WhatsApp's business-scoped one, which comes besides the number."""
 
 
 class Watermark(msgspec.Struct, frozen=True, gc=False):

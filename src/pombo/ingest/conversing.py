@@ -116,14 +116,14 @@ async def converse(
         connection, [(one.workspace_id, one.id) for one in shown if (one.workspace_id, one.id) not in new]
     )
     await inbox_events.conversations_updated(connection, sorted(unread))
-    merged = {(one.workspace_id, one.contact_id) for one in people.merged}
+    found_out = {(one.workspace_id, one.contact_id) for one in people.merged} | people.identified
     return Shown(
         [(row.workspace_id, row.id) for row in inserted if row.author == "app"],
         {
             (*place, contact)
             for place, event, contact in heard
             if (isinstance(event, ThreadMessage) and event.author == "contact")
-            or (place.workspace_id, contact) in merged
+            or (place.workspace_id, contact) in found_out
         },
         len(inserted),
     )

@@ -179,4 +179,5 @@ def _receipt(place: Place, event: StatusReceipt) -> Receipt:
         event.error_title,
         event.key and event.key.message_id,
         event.key and event.key.day,
+        event,
     )

@@ -9,6 +9,7 @@ from pombo.ingest.answering import answer
 from pombo.ingest.conversing import Shown, converse
 from pombo.ingest.gathering import Findings, ReadWebhook, account_names, channel_names, gather, in_full, waves
 from pombo.ingest.notices import heed
+from pombo.ingest.people import renamed
 from pombo.ingest.status_errors import heed as heed_failures
 from pombo.meta.webhooks import WebhookFormatError, parse_webhook
 from pombo.store import app_receipts, campaign_replies, channel_evidence, own_messages, receipts, settlement, webhooks
@@ -155,11 +156,12 @@ class Ingester:
             unknown_messages = await own_messages.unknown(connection, left)
             heard += confirmed
             await heed_failures(connection, findings.failures)
-            unmatched, moved = await receipts.apply(connection, findings.receipts)
+            unmatched, moved, elsewhere = await receipts.apply(connection, findings.receipts)
             await receipts.keep(connection, unmatched, findings.watermarks)
             await channel_evidence.note(connection, heard)
         if unknown_messages:
             findings.people.extend(in_full(batch, channels, unknown_messages))
+        findings.people.extend(renamed(elsewhere))
         settled = [AcceptedMessage(e.workspace_id, e.channel_id, e.message_id, e.provider_id, e.day) for e in evidence]
         if settled or unmatched or findings.watermarks:
             async with self._database.transaction() as connection:

@@ -3,9 +3,10 @@
 from collections.abc import Iterable, Iterator
 from datetime import datetime
 
-from pombo.domain.events import SamePerson
+from pombo.domain.events import Person, SamePerson
 from pombo.ingest.gathering import PersonEvent, Place
 from pombo.store.inbox_people import Identity, Sighting
+from pombo.store.receipts import Located
 
 
 def sightings(said: Iterable[tuple[Place, PersonEvent]]) -> list[Sighting]:
@@ -32,6 +33,18 @@ def sightings(said: Iterable[tuple[Place, PersonEvent]]) -> list[Sighting]:
     for identity, latest in seen.items():
         groups.setdefault(root(identity), {})[identity.identity] = latest
     return [Sighting(key.workspace_id, key.channel_id, ids) for key, ids in groups.items()]
+
+
+def renamed(found: Iterable[Located]) -> list[tuple[Place, SamePerson]]:
+    """Meta has numbers of its own for some (Brazil, Mexico), from which they will answer what was sent to another."""
+    said = []
+    for receipt, _, _, recipient in found:
+        status = receipt.status
+        if status is not None and status.recipient is not None:
+            person = Person(status.recipient, (status.user_id,) if status.user_id else ())
+            same = SamePerson(status.kind, status.channel, person, (recipient,), status.at)
+            said.append((Place(receipt.workspace_id, receipt.channel_id), same))
+    return said
 
 
 def identity_of(place: Place, event: PersonEvent) -> Identity:

@@ -129,18 +129,18 @@ def _receipt(number: str, status: Status) -> WebhookEvent:
         at = datetime.fromtimestamp(int(status.timestamp), UTC)
     except (ValueError, OverflowError, OSError):
         return _malformed(number)
-    recipient = _recipient(status)
+    recipient, user_id = _recipient(status), status.recipient_user_id or None
     # PostgreSQL cannot store NUL, and no id of Meta's is empty.
-    if not (status.id and status.id.isprintable() and (recipient is None or recipient.isprintable())):
+    if not (status.id and f"{status.id}{recipient or ''}{user_id or ''}".isprintable()):
         return _malformed(number)
     key = parse_key(status.biz_opaque_callback_data)
     if state is not DeliveryState.UNDELIVERED or not status.errors:
-        return StatusReceipt(_KIND, number, status.id, state, at, recipient, key)
+        return StatusReceipt(_KIND, number, status.id, state, at, recipient, key, None, None, user_id)
     error = status.errors[0]
     title = error.title or error.message
     if title is not None:
         title = "".join(filter(str.isprintable, title))
-    return StatusReceipt(_KIND, number, status.id, state, at, recipient, key, error.code, title)
+    return StatusReceipt(_KIND, number, status.id, state, at, recipient, key, error.code, title, user_id)
 
 
 def _malformed(channel: str) -> Unhandled:

@@ -22,6 +22,7 @@ from collections.abc import Sequence
 from datetime import date, datetime, timedelta
 from typing import Any, NamedTuple
 
+from pombo.domain.events import StatusReceipt
 from pombo.store.channel_evidence import Heard
 from pombo.store.database import Connection
 from pombo.store.planning import columns, plan_by_index
@@ -41,6 +42,8 @@ class Receipt(NamedTuple):
     message_id: int | None = None
     """Ours, with the day of the attempt's intent, when the receipt carried the send key."""
     day: date | None = None
+    status: StatusReceipt | None = None
+    """What said so, for what else it says."""
 
 
 class Watermark(NamedTuple):
@@ -62,6 +65,16 @@ class AcceptedMessage(NamedTuple):
     """The earliest day at which it can lie in the delivery log; None: yesterday."""
 
 
+class Located(NamedTuple):
+    """A receipt and its message."""
+
+    receipt: Receipt
+    id: int
+    day: date
+    recipient: str
+    """As the message was addressed."""
+
+
 class _Move(NamedTuple):
     """A located message and what it shall become."""
 
@@ -77,11 +90,11 @@ class _Move(NamedTuple):
 # Statements that read `deliveries` take each message by itself (LATERAL, with OFFSET 0 as a fence), by index
 # (`planning`). `+ 0` keeps the planner from an index that is good for nothing but the channel.
 _LOCATE_BY_KEY = """
-SELECT r.n, d.id, d.day
+SELECT r.n, d.id, d.day, d.recipient
 FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::date[]) WITH ORDINALITY
     AS r (workspace_id, channel_id, id, day, n)
 CROSS JOIN LATERAL (
-    SELECT id, day FROM deliveries
+    SELECT id, day, recipient FROM deliveries
     WHERE workspace_id = r.workspace_id AND id = r.id AND day >= r.day AND day BETWEEN $5 AND $6
       AND channel_id + 0 = r.channel_id
     OFFSET 0
@@ -102,11 +115,11 @@ CROSS JOIN LATERAL (
 """
 
 _LOCATE_BY_PROVIDER_ID = """
-SELECT r.n, d.id, d.day
+SELECT r.n, d.id, d.day, d.recipient
 FROM unnest($1::bigint[], $2::bigint[], $3::text[]) WITH ORDINALITY
     AS r (workspace_id, channel_id, provider_id, n)
 CROSS JOIN LATERAL (
-    SELECT id, day FROM deliveries
+    SELECT id, day, recipient FROM deliveries
     WHERE workspace_id = r.workspace_id AND provider_id = r.provider_id AND day BETWEEN $4 AND $5
       AND channel_id + 0 = r.channel_id
     OFFSET 0
@@ -314,26 +327,30 @@ class Applied(NamedTuple):
     """Those of no message that is known yet."""
     found: list[tuple[int, int]]
     """(workspace, message) of the others, whether they moved or not."""
+    renamed: list[Located]
+    """Those of the receipts whose status calls the recipient otherwise than the message was addressed."""
 
 
 async def apply(connection: Connection, receipts: Sequence[Receipt]) -> Applied:
     """Moves what it finds."""
     if not receipts:
-        return Applied([], [])
+        return Applied([], [], [])
     today = await plan_by_index(connection)
     located, unmatched = await _locate(connection, receipts, today)
     await _move(
         connection,
         [
             _Move(receipt.workspace_id, id, day, receipt.state, receipt.at, receipt.error_code, receipt.error_title)
-            for receipt, id, day in located
+            for receipt, id, day, _ in located
         ],
     )
-    return Applied(unmatched, [(receipt.workspace_id, id) for receipt, id, _ in located])
+    return Applied(
+        unmatched, [(one.receipt.workspace_id, one.id) for one in located], [one for one in located if _renames(one)]
+    )
 
 
-async def locate(connection: Connection, receipts: Sequence[Receipt]) -> list[tuple[Receipt, int, date]]:
-    """(receipt, message id, day) of those whose message is in the log."""
+async def locate(connection: Connection, receipts: Sequence[Receipt]) -> list[Located]:
+    """Those whose message is in the log."""
     return (await _locate(connection, receipts, await plan_by_index(connection)))[0]
 
 
@@ -363,7 +380,7 @@ async def catch_up(
     located, _ = await _locate(connection, receipts, today)
     accepted = [
         *settled,
-        *(AcceptedMessage(r.workspace_id, r.channel_id, id, r.provider_id, day) for r, id, day in located),
+        *(AcceptedMessage(r.workspace_id, r.channel_id, id, r.provider_id, day) for r, id, day, _ in located),
     ]
     moves: list[_Move] = []
     if accepted:
@@ -411,8 +428,8 @@ async def kept_watermarks(
 
 async def _locate(
     connection: Connection, receipts: Sequence[Receipt], today: date
-) -> tuple[list[tuple[Receipt, int, date]], list[Receipt]]:
-    """(receipt, message id, day) of those found, and those not found."""
+) -> tuple[list[Located], list[Receipt]]:
+    """Those found, and those not found."""
     tomorrow, yesterday = today + _DAY, today - _DAY
     keyed = [receipt for receipt in receipts if receipt.message_id is not None]
     named = [receipt for receipt in receipts if receipt.message_id is None]
@@ -442,13 +459,21 @@ async def _find(
     rows: Sequence[tuple[Any, ...]],
     first: date,
     last: date,
-) -> tuple[list[tuple[Receipt, int, date]], list[Receipt]]:
+) -> tuple[list[Located], list[Receipt]]:
     if not receipts:
         return [], []
     hits = await connection.fetch(statement, *columns(rows), first, last)
-    found = {n for n, _, _ in hits}
+    found = {hit[0] for hit in hits}
     missing = [receipt for n, receipt in enumerate(receipts, 1) if n not in found]
-    return [(receipts[n - 1], id, day) for n, id, day in hits], missing
+    return [Located(receipts[n - 1], id, day, recipient) for n, id, day, recipient in hits], missing
+
+
+def _renames(located: Located) -> bool:
+    """Numbers alone: only they are written in several ways."""
+    status, recipient = located.receipt.status, located.recipient
+    if status is None or status.recipient is None or status.recipient == recipient:
+        return False
+    return recipient.startswith("+")
 
 
 async def _channels_of(

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from pombo.store import receipts
 from pombo.store.database import Connection
-from pombo.store.receipts import Receipt
+from pombo.store.receipts import Located, Receipt
 
 
 class Undelivered(NamedTuple):
@@ -37,16 +37,17 @@ async def news(connection: Connection, failed: Sequence[Receipt]) -> list[Undeli
     found = sorted(await receipts.locate(connection, failed), key=_place)
     if not found:
         return []
-    days = [day for _, _, day in found]
+    days = [one.day for one in found]
     rows = await connection.fetch(
-        _NEWS, [r.workspace_id for r, _, _ in found], [id for _, id, _ in found], days, min(days), max(days)
+        _NEWS, [one.receipt.workspace_id for one in found], [one.id for one in found], days, min(days), max(days)
     )
-    return [Undelivered(found[n - 1][0], run_id, recipient, _template(kind)) for n, run_id, recipient, kind in rows]
+    return [
+        Undelivered(found[n - 1].receipt, run_id, recipient, _template(kind)) for n, run_id, recipient, kind in rows
+    ]
 
 
-def _place(located: tuple[Receipt, int, date]) -> tuple[int, int, date]:
-    receipt, id, day = located
-    return receipt.workspace_id, id, day
+def _place(located: Located) -> tuple[int, int, date]:
+    return located.receipt.workspace_id, located.id, located.day
 
 
 def _template(kind: str) -> tuple[str, str] | None:
