@@ -15,6 +15,8 @@ PAGE, NUMBER, ACCOUNT = "100", "106540352242922", "102290129340398"
 PSID = "254459191"
 PHONE, NEW_PHONE = "16505551234", "16505559999"
 USER, NEW_USER = "US.13491208655302741918", "US.77777"
+LENT_PHONE, EVES_PHONE = "16505550001", "16505550002"
+EVE, NEW_EVE, BOB = "US.3001", "US.3002", "US.4001"
 # Whole seconds, and shortly ago: the delivery log has partitions for yesterday and today.
 BASE = datetime.now(UTC).replace(microsecond=0) - timedelta(minutes=10)
 
@@ -149,6 +151,35 @@ def whatsapp_story() -> list[bytes]:
     ]
 
 
+def recycled_story() -> list[bytes]:
+    """Eve changes her number, and Bob gets the one she had; she keeps writing."""
+    eve = {"name": "Eve", "user": EVE, "phone": LENT_PHONE}
+    moved = {"body": "Eve changed", "wa_id": EVES_PHONE, "user_id": NEW_EVE, "type": "user_changed_number"}
+    new_eve = {"name": "Eve", "user": NEW_EVE, "phone": EVES_PHONE}
+    bob = {"name": "Bob", "user": BOB, "phone": LENT_PHONE}
+    return [
+        whatsapp(110, "wamid.r1", "text", **eve, **text("I am Eve")),
+        whatsapp(120, "wamid.r2", "text", **eve, **text("STOP")),
+        number(
+            messages=[
+                {"from": LENT_PHONE, "from_user_id": EVE, "id": "wamid.r4", "timestamp": seconds(140)}
+                | {"type": "system", "system": moved}
+            ]
+        ),
+        whatsapp(150, "wamid.r5", "text", **new_eve, **text("My new number")),
+        whatsapp(160, "wamid.r6", "text", **bob, **text("I am Bob")),
+        whatsapp(170, "wamid.r7", "text", **new_eve, **text("Still me")),
+        whatsapp(180, "wamid.r8", "text", **bob, **text("Still Bob")),
+        number(
+            "smb_message_echoes",
+            message_echoes=[
+                {"to": LENT_PHONE, "to_user_id": BOB, "id": "wamid.r9", "timestamp": seconds(190), "type": "text"}
+                | text("Hello Bob")
+            ],
+        ),
+    ]
+
+
 def messenger_story() -> list[bytes]:
     sticker = {"type": "sticker", "payload": {"sticker_id": 369239263222822, "url": "https://x/sticker"}}
     twice = [sticker, {"type": "image", "payload": {"sticker_id": 369239263222822, "url": "https://x/sticker"}}]
@@ -236,7 +267,7 @@ async def holdings(connection: Connection, house: House) -> dict[str, list[Any]]
     queries = {
         "contacts": """SELECT external_id, name, profile, last_inbound_at, opted_out_at, preference_at
                        FROM contacts WHERE workspace_id = $1""",
-        "identities": """SELECT i.identity, i.seen_at, c.external_id FROM identities i
+        "identities": """SELECT i.identity, i.seen_at, c.external_id, i.claimed_at FROM identities i
                          JOIN contacts c ON c.workspace_id = i.workspace_id AND c.id = i.contact_id
                          WHERE i.workspace_id = $1""",
         "conversations": """SELECT c.external_id, v.status, v.unread, v.last_message_at, v.last_inbound_at, v.preview

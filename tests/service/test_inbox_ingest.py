@@ -24,6 +24,12 @@ from pombo.store.database import Connection, Database
 from pombo.store.secrets import SecretBox
 from tests.delivery_log import House, Message
 from tests.inbox_story import (
+    BOB,
+    EVE,
+    EVES_PHONE,
+    LENT_PHONE,
+    NEW_EVE,
+    NEW_PHONE,
     NEW_USER,
     NUMBER,
     PAGE,
@@ -37,8 +43,10 @@ from tests.inbox_story import (
     holdings,
     messenger_story,
     milliseconds,
+    number,
     page,
     page_echo,
+    recycled_story,
     seconds,
     set_the_scene,
     shown,
@@ -457,6 +465,113 @@ async def test_who_opted_out_on_two_channels_must_opt_in_on_both(
     assert await rows(connection, suppressed, house) == []
 
 
+THREADS = """SELECT c.external_id, m.text FROM conversation_messages m
+             JOIN conversations v ON v.workspace_id = m.workspace_id AND v.id = m.conversation_id
+             JOIN contacts c ON c.workspace_id = v.workspace_id AND c.id = v.contact_id
+             WHERE m.workspace_id = $1 AND m.author <> 'campaign' ORDER BY m.at, m.id"""
+STRANGER = "US.999"
+
+
+@pytest.mark.parametrize("sizes", [[], [1] * 100])
+async def test_a_number_that_comes_with_another_user_id_is_another_persons_from_then_on(
+    database: Database, connection: Connection, box: SecretBox, sizes: list[int]
+) -> None:
+    house = await build(connection, box)
+    ingester = Ingester(database)
+    ana = [
+        whatsapp(10, "wamid.1", "text", **text("I am Ana")),
+        whatsapp(20, "wamid.2", "text", **text("STOP")),
+    ]
+    await apply(ingester, connection, house, ana, sizes)
+    await connection.execute("UPDATE conversations SET label_ids = '{7}' WHERE workspace_id = $1", house.workspace_id)
+
+    bob = [
+        whatsapp(30, "wamid.3", "text", user=STRANGER, name="Bob", **text("I am Bob")),
+        whatsapp(40, "wamid.4", "text", user=None, name="Bob", **text("By number alone")),
+        whatsapp(50, "wamid.5", "text", phone=None, **text("Ana again")),
+        # Late.
+        whatsapp(25, "wamid.6", "text", **text("Ana before")),
+    ]
+    await apply(ingester, connection, house, bob + ana, sizes)
+
+    assert await rows(connection, THREADS, house) == [
+        (USER, "I am Ana"),
+        (USER, "STOP"),
+        (USER, "Ana before"),
+        (f"+{PHONE}", "I am Bob"),
+        (f"+{PHONE}", "By number alone"),
+        (USER, "Ana again"),
+    ]
+    held = await holdings(connection, house)
+    assert [row[:2] for row in held["contacts"]] == [(f"+{PHONE}", "Bob"), (USER, "Ana")]
+    assert [row[1] for row in held["suppressions"]] == [USER]
+    labels = """SELECT c.external_id, v.label_ids FROM conversations v
+                JOIN contacts c ON c.workspace_id = v.workspace_id AND c.id = v.contact_id
+                WHERE v.workspace_id = $1 ORDER BY 1"""
+    assert await rows(connection, labels, house) == [(f"+{PHONE}", []), (USER, [7])]
+    assert await followed(connection, house) == await shown(connection, house)
+
+
+async def test_a_number_that_its_owner_had_left_is_the_next_ones(
+    database: Database, connection: Connection, box: SecretBox
+) -> None:
+    house = await build(connection, box)
+    changed = {"body": "Ana changed", "wa_id": NEW_PHONE, "type": "user_changed_number"}
+    change = {"from": PHONE, "id": "wamid.s", "timestamp": seconds(20), "type": "system", "system": changed}
+    story = [
+        whatsapp(10, "wamid.1", "text", **text("I am Ana")),
+        number(messages=[change]),
+        whatsapp(30, "wamid.2", "text", user=STRANGER, name="Bob", **text("I am Bob")),
+        whatsapp(40, "wamid.3", "text", phone=NEW_PHONE, user=NEW_USER, **text("Ana with a new id")),
+    ]
+
+    await apply(Ingester(database), connection, house, story + story, [1] * 100)
+
+    assert await rows(connection, THREADS, house) == [
+        (f"+{NEW_PHONE}", "I am Ana"),
+        (f"+{NEW_PHONE}", "Ana changed"),
+        (f"+{PHONE}", "I am Bob"),
+        (f"+{NEW_PHONE}", "Ana with a new id"),
+    ]
+
+
+async def test_two_who_swap_their_numbers_are_each_written_to_at_their_own(
+    database: Database, connection: Connection, box: SecretBox
+) -> None:
+    house = await build(connection, box)
+    before = [
+        whatsapp(10, "wamid.1", "text", **text("Ana")),
+        whatsapp(11, "wamid.2", "text", phone=NEW_PHONE, user=STRANGER, **text("Bob")),
+    ]
+    after = [
+        whatsapp(20, "wamid.3", "text", phone=NEW_PHONE, **text("Ana")),
+        whatsapp(21, "wamid.4", "text", user=STRANGER, **text("Bob")),
+    ]
+    ingester = Ingester(database)
+    await apply(ingester, connection, house, before, [])
+    await apply(ingester, connection, house, after, [])
+
+    ana, bob = (f"+{NEW_PHONE}", "Ana"), (f"+{PHONE}", "Bob")
+    assert await rows(connection, THREADS, house) == [ana, bob, ana, bob]
+    assert await followed(connection, house) == await shown(connection, house)
+
+
+async def test_a_story_of_a_number_that_changes_hands_ends_as_it_should(
+    database: Database, connection: Connection, box: SecretBox
+) -> None:
+    house = await build(connection, box)
+    await apply(Ingester(database), connection, house, recycled_story(), [])
+    held = await holdings(connection, house)
+    eve, bob = f"+{EVES_PHONE}", f"+{LENT_PHONE}"
+    owners = {EVE: eve, NEW_EVE: eve, eve: eve, BOB: bob, bob: bob}
+    assert {row[0]: row[2] for row in held["identities"]} == owners
+    assert {row[1] for row in held["suppressions"]} == {EVE, NEW_EVE, eve}
+    assert {(row[0], row[6]) for row in held["messages"]} == {
+        *((eve, said) for said in ("I am Eve", "STOP", "Eve changed", "My new number", "Still me")),
+        *((bob, said) for said in ("I am Bob", "Still Bob", "Hello Bob")),
+    }
+
+
 # A Mexican number as people write it, and as WhatsApp does.
 WRITTEN, WHATSAPPS, MEXICAN = "525512345678", "5215512345678", "MX.4711"
 
@@ -566,7 +681,7 @@ _reference: dict[str, list[Any]] = {}
 async def test_any_order_and_repetition_ends_in_the_same_rows_and_figures(
     database: Database, connection: Connection, box: SecretBox, seed: int, sizes: list[int]
 ) -> None:
-    story = whatsapp_story() + messenger_story()
+    story = whatsapp_story() + messenger_story() + recycled_story()
     if not _reference:
         house = await build(connection, box)
         await apply(Ingester(database), connection, house, story, [])

@@ -6,6 +6,7 @@ was sent, and an agent can write first.
 
 import json
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Any
 
 from pombo.domain.classes import MessageClass
@@ -25,7 +26,7 @@ from pombo.store import (
 )
 from pombo.store.conversations import Conversation
 from pombo.store.database import Connection
-from pombo.store.inbox_people import Sighting
+from pombo.store.inbox_identities import Sighting
 
 
 async def send(
@@ -88,9 +89,10 @@ async def _begin(
 ) -> Conversation:
     """A conversation with whoever has this address; locked. Somebody who writes at this moment may have begun it."""
     await inbox_people.lock_channels(connection, [(workspace_id, channel_id)])
-    people = await inbox_people.resolve(connection, [Sighting(workspace_id, channel_id, {recipient: None})])
+    sighting = Sighting(workspace_id, channel_id, datetime.now(UTC), {recipient: None})
+    people = await inbox_people.resolve(connection, [sighting])
     await preferences.suppress(connection, people.changed)
-    [contact_id] = people.contacts.values()
+    [contact_id] = people.contacts
     contact = [(workspace_id, channel_id, contact_id)]
     found = await inbox_threads.find_conversations(connection, contact)
     ids = found or await inbox_threads.open_conversations(connection, contact)

@@ -24,7 +24,7 @@ from pombo.domain.events import MessageChange, PersonSignal, Preference, ThreadM
 from pombo.domain.opt_out import OptWords
 from pombo.domain.phones import is_group
 from pombo.ingest.gathering import PersonEvent, Place
-from pombo.ingest.people import identity_of, sightings
+from pombo.ingest.people import sightings
 from pombo.store import (
     contact_profiles,
     inbox_events,
@@ -71,7 +71,9 @@ async def converse(
     await inbox_people.lock_channels(connection, {(place.workspace_id, place.channel_id) for place, _ in said})
     await plan_by_index(connection)
     people = await inbox_people.resolve(connection, sightings(said))
-    heard: list[Heard] = [(place, event, people.contacts[identity_of(place, event)]) for place, event in said]
+    heard: list[Heard] = [
+        (place, event, contact) for (place, event), contact in zip(said, people.contacts, strict=True)
+    ]
     changed = people.changed | await inbox_people.note_profiles(connection, _profiles(heard))
     decided = await preferences.note(connection, _wishes(heard, words))
     await preferences.suppress(connection, decided | people.changed | people.identified)
@@ -95,6 +97,7 @@ async def converse(
     for one in shown:
         unread.setdefault((one.workspace_id, one.conversation_id), 0)
     channel_of = {(place.workspace_id, contact): place.channel_id for place, _, contact in heard}
+    channel_of |= {(workspace, contact): channel for workspace, channel, contact in people.former_holders}
     others = {
         (w, channel_of[w, contact], contact)
         for w, contact in changed - conversations.keys()

@@ -1,9 +1,10 @@
 """Contacts by whatever Meta calls them: each is known by one id or several (`identities`), and has one address to write
 to (`contacts.external_id`), which counts as one of its ids too.
 
-Two ids in one event are one person's, so contacts that turn out to be one are merged (`inbox_merging`). Which contact a
-person ends as does not depend on the order of events: it is whoever is connected by them. Nor does the address: a phone
-number before a user id, of several the one seen last. All of this happens under `lock_channels`.
+Contacts that turn out to be one person are merged (`inbox_merging`), and a phone number that turns up with another's
+user id becomes that one's (`inbox_identities` decides). Which contact has which id does not depend on the order of
+events. Nor does the address: a phone number before a user id, of several the one seen last. All of this happens under
+`lock_channels`.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -12,21 +13,8 @@ from typing import NamedTuple
 
 from pombo.store import inbox_merging
 from pombo.store.database import Connection
+from pombo.store.inbox_identities import Identities, Identity, Person, Sighting
 from pombo.store.planning import columns
-
-
-class Identity(NamedTuple):
-    workspace_id: int
-    channel_id: int
-    identity: str
-
-
-class Sighting(NamedTuple):
-    """Ids that are one person's, each with when Meta called the person so (None: no longer)."""
-
-    workspace_id: int
-    channel_id: int
-    seen: Mapping[str, datetime | None]
 
 
 class Profile(NamedTuple):
@@ -40,12 +28,15 @@ class Profile(NamedTuple):
 
 
 class Resolution(NamedTuple):
-    contacts: dict[Identity, int]
+    contacts: list[int]
+    """Of each sighting."""
     merged: list[inbox_merging.Merged]
     changed: set[tuple[int, int]]
     """(workspace, contact) of those that have a new address or were merged."""
     identified: set[tuple[int, int]]
-    """(workspace, contact) of those that were known, and now have another id besides."""
+    """(workspace, contact) of those that were known, and now have another id besides, or have another's number."""
+    former_holders: set[tuple[int, int, int]]
+    """(workspace, channel, contact) of those whose number is another's now."""
 
 
 # One ingester at a time works on a channel's contacts and conversations; others wait here, in one order.
@@ -57,10 +48,10 @@ SELECT pg_advisory_xact_lock(key) FROM (
 """
 
 _KNOWN = """
-SELECT k.n, i.contact_id, c.id
+SELECT k.n, i.contact_id, nullif(i.claimed_at, '-infinity'), c.id
 FROM unnest($1::bigint[], $2::bigint[], $3::text[]) WITH ORDINALITY AS k (workspace_id, channel_id, identity, n)
 LEFT JOIN LATERAL (
-    SELECT contact_id FROM identities
+    SELECT contact_id, claimed_at FROM identities
     WHERE workspace_id = k.workspace_id AND channel_id = k.channel_id AND identity = k.identity OFFSET 0
 ) i ON true
 LEFT JOIN LATERAL (
@@ -79,14 +70,15 @@ RETURNING workspace_id, channel_id, external_id, id
 """
 
 _IDENTIFY = """
-INSERT INTO identities AS i (workspace_id, channel_id, identity, contact_id, seen_at)
-SELECT workspace_id, channel_id, identity, contact_id, coalesce(seen_at, '-infinity')
-FROM unnest($1::bigint[], $2::bigint[], $3::text[], $4::bigint[], $5::timestamptz[])
-    AS n (workspace_id, channel_id, identity, contact_id, seen_at)
+INSERT INTO identities AS i (workspace_id, channel_id, identity, contact_id, seen_at, claimed_at)
+SELECT workspace_id, channel_id, identity, contact_id, coalesce(seen_at, '-infinity'), coalesce(claimed_at, '-infinity')
+FROM unnest($1::bigint[], $2::bigint[], $3::text[], $4::bigint[], $5::timestamptz[], $6::timestamptz[])
+    AS n (workspace_id, channel_id, identity, contact_id, seen_at, claimed_at)
 ORDER BY 1, 2, 3
 ON CONFLICT (workspace_id, channel_id, identity) DO UPDATE SET
-    contact_id = excluded.contact_id, seen_at = greatest(i.seen_at, excluded.seen_at)
-WHERE i.contact_id <> excluded.contact_id OR i.seen_at < excluded.seen_at
+    contact_id = excluded.contact_id, seen_at = greatest(i.seen_at, excluded.seen_at),
+    claimed_at = greatest(i.claimed_at, excluded.claimed_at)
+WHERE i.contact_id <> excluded.contact_id OR i.seen_at < excluded.seen_at OR i.claimed_at < excluded.claimed_at
 """
 
 _READDRESS = """
@@ -95,7 +87,7 @@ WITH best AS MATERIALIZED (
     FROM unnest($1::bigint[], $2::bigint[]) AS w (workspace_id, contact_id)
     CROSS JOIN LATERAL (
         SELECT channel_id, identity FROM identities
-        WHERE workspace_id = w.workspace_id AND contact_id = w.contact_id
+        WHERE workspace_id = w.workspace_id AND contact_id = w.contact_id AND ($3 OR identity NOT LIKE '+%')
         ORDER BY (identity LIKE '+%') DESC, seen_at DESC, identity DESC LIMIT 1
     ) i
 )
@@ -137,31 +129,41 @@ async def lock_channels(connection: Connection, channels: Collection[tuple[int, 
 
 
 async def resolve(connection: Connection, sightings: Sequence[Sighting]) -> Resolution:
-    """The contact of every id, made or merged as needed. Each id may stand in one sighting only."""
-    keys = [Identity(s.workspace_id, s.channel_id, identity) for s in sightings for identity in s.seen]
-    rows = await connection.fetch(_KNOWN, *columns(keys))
-    known: dict[Identity, set[int]] = {}
-    for n, by_identity, by_address in rows:
-        known.setdefault(keys[n - 1], set()).update(filter(None, (by_identity, by_address)))
-    # Two sightings of different ids may be of one contact: then what is done to it is done once for both.
-    merged, owner = await _merge(connection, sightings, known)
-    strangers = [s for s in sightings if not any(known.get(key) for key in _keys(s))]
-    made = await _create(connection, strangers)
-    contacts = {
-        key: made[key] if key in made else owner[min(set().union(*(known.get(k, set()) for k in _keys(sighting))))]
-        for sighting in sightings
-        for key in _keys(sighting)
-    }
-    seen = {Identity(s.workspace_id, s.channel_id, identity): at for s in sightings for identity, at in s.seen.items()}
-    await connection.execute(_IDENTIFY, *columns([(*key, contacts[key], at) for key, at in seen.items()]))
-    several = {(s.workspace_id, contacts[_keys(s)[0]]) for s in sightings if len(s.seen) > 1}
-    several |= {(one.workspace_id, one.contact_id) for one in merged}
-    moved = await connection.fetch(_READDRESS, *columns(several)) if several else []
-    changed = {(row[0], row[1]) for row in moved} | {(one.workspace_id, one.contact_id) for one in merged}
+    """The contact of every sighting, made or merged as needed."""
+    seen: dict[Identity, datetime | None] = {}
+    for sighting in sightings:
+        for identity, at in zip(sighting.ids(), sighting.seen.values(), strict=True):
+            known_at = seen.get(identity)
+            seen[identity] = at if known_at is None else known_at if at is None else max(known_at, at)
+    known, claimed = await _look_up(connection, list(seen))
+    identities = Identities(known, claimed)
+    persons: list[Person] = [0] * len(sightings)
+    for n in sorted(range(len(sightings)), key=lambda n: sightings[n].at):
+        persons[n] = identities.see(sightings[n])
+
+    workspaces = {contact: key.workspace_id for key, contacts in known.items() for contact in contacts}
+    merged = [await inbox_merging.merge(connection, workspaces[kept], kept, gone) for kept, gone in identities.merged]
+    made = await _create(connection, identities, seen)
+
+    def contact_of(person: Person) -> int:
+        root = identities.root(person)
+        return root if isinstance(root, int) else made[root]
+
+    contacts = {key: contact_of(identities.person(key)) for key in seen}
+    await connection.execute(
+        _IDENTIFY, *columns([(*key, contacts[key], at, identities.claimed.get(key)) for key, at in seen.items()])
+    )
+    survivors = {(one.workspace_id, one.contact_id) for one in merged}
+    several = survivors | {(key.workspace_id, contacts[key]) for s in sightings if len(s.seen) > 1 for key in s.ids()}
+    former_holders = {(*key[:2], contact_of(person)) for key, person in identities.moved.items()}
+    changed = await _readdress(connection, several, former_holders) | survivors
+    fresh = set(made.values())
     identified = {
-        (key.workspace_id, contact) for key, contact in contacts.items() if key not in made and not known.get(key)
+        (key.workspace_id, contact)
+        for key, contact in contacts.items()
+        if key in identities.moved or (contact not in fresh and not known.get(key))
     }
-    return Resolution(contacts, merged, changed, identified)
+    return Resolution([contact_of(person) for person in persons], merged, changed, identified, former_holders)
 
 
 async def note_profiles(connection: Connection, profiles: Sequence[Profile]) -> set[tuple[int, int]]:
@@ -175,47 +177,57 @@ async def note_profiles(connection: Connection, profiles: Sequence[Profile]) -> 
     return {(row[0], row[1]) for row in rows}
 
 
-def _keys(sighting: Sighting) -> list[Identity]:
-    return [Identity(sighting.workspace_id, sighting.channel_id, identity) for identity in sighting.seen]
+async def _look_up(
+    connection: Connection, keys: Sequence[Identity]
+) -> tuple[dict[Identity, set[int]], dict[Identity, datetime]]:
+    """The contacts that have these ids, and when numbers last came with a user id."""
+    known: dict[Identity, set[int]] = {}
+    claimed: dict[Identity, datetime] = {}
+    for n, by_identity, claimed_at, by_address in await connection.fetch(_KNOWN, *columns(keys)):
+        contacts = known.setdefault(keys[n - 1], set())
+        if claimed_at is not None:
+            claimed[keys[n - 1]] = claimed_at
+            contacts.add(by_identity)
+        else:
+            contacts.update(filter(None, (by_identity, by_address)))
+    return known, claimed
 
 
-async def _merge(
-    connection: Connection, sightings: Sequence[Sighting], known: Mapping[Identity, set[int]]
-) -> tuple[list[inbox_merging.Merged], dict[int, int]]:
-    """Merges what one sighting connects into the oldest of them; also says which contact each ended as."""
-    owner: dict[int, int] = {}
-    merged = []
-
-    def of(contact_id: int) -> int:
-        while owner.setdefault(contact_id, contact_id) != contact_id:
-            contact_id = owner[contact_id]
-        return contact_id
-
-    for sighting in sightings:
-        found = sorted({of(one) for key in _keys(sighting) for one in known.get(key, ())})
-        for loser in found[1:]:
-            merged.append(await inbox_merging.merge(connection, sighting.workspace_id, found[0], loser))
-            owner[loser] = found[0]
-    return merged, {contact_id: of(contact_id) for contact_id in list(owner)}
-
-
-async def _create(connection: Connection, strangers: Sequence[Sighting]) -> dict[Identity, int]:
-    if not strangers:
+async def _create(
+    connection: Connection, identities: Identities, seen: Mapping[Identity, datetime | None]
+) -> dict[Person, int]:
+    """Contacts of those who are none yet, under the best address that no other contact can have."""
+    ids: dict[Person, dict[Identity, datetime | None]] = {}
+    for key, at in seen.items():
+        person = identities.person(key)
+        if not isinstance(person, int) and key not in identities.moved:
+            ids.setdefault(person, {})[key] = at
+    if not ids:
         return {}
-    first = {Identity(s.workspace_id, s.channel_id, _address(s)): s for s in strangers}
-    rows = await connection.fetch(_CREATE, *columns(first))
-    made: dict[Identity, int] = {}
-    for workspace_id, channel_id, external_id, contact_id in rows:
-        sighting = first[Identity(workspace_id, channel_id, external_id)]
-        made |= dict.fromkeys(_keys(sighting), contact_id)
-    return made
+    address_of = {_address(names): person for person, names in ids.items()}
+    rows = await connection.fetch(_CREATE, *columns(address_of))
+    return {address_of[Identity(*row[:3])]: row[3] for row in rows}
 
 
-def _address(sighting: Sighting) -> str:
+async def _readdress(
+    connection: Connection, several: Collection[tuple[int, int]], former_holders: Collection[tuple[int, int, int]]
+) -> set[tuple[int, int]]:
+    """Returns those that changed. Who has lost a number gives it up before anybody takes it as the address."""
+    moved = []
+    if former_holders:
+        without = {(workspace_id, contact_id) for workspace_id, _, contact_id in former_holders}
+        moved += await connection.fetch(_READDRESS, *columns(without), False)
+        several = {*several, *without}
+    if several:
+        moved += await connection.fetch(_READDRESS, *columns(several), True)
+    return {(row[0], row[1]) for row in moved}
+
+
+def _address(names: Mapping[Identity, datetime | None]) -> Identity:
     """As `_READDRESS` chooses."""
 
-    def rank(item: tuple[str, datetime | None]) -> tuple[bool, float, str]:
+    def rank(item: tuple[Identity, datetime | None]) -> tuple[bool, float, str]:
         identity, at = item
-        return identity.startswith("+"), at.timestamp() if at is not None else float("-inf"), identity
+        return identity.is_phone, at.timestamp() if at is not None else float("-inf"), identity.identity
 
-    return max(sighting.seen.items(), key=rank)[0]
+    return max(names.items(), key=rank)[0]

@@ -53,15 +53,15 @@ ORDER BY 1, 2, 3
 ON CONFLICT (workspace_id, kind, recipient) DO NOTHING
 """
 
-# Unless the same person has said so on another channel of the kind.
+# Also of who has never said anything: the number may have been another's. Unless the same person does not want messages
+# on another channel of the kind.
 _LIFT = """
 WITH welcome AS MATERIALIZED (
     SELECT c.workspace_id, h.kind, i.identity
     FROM unnest($1::bigint[], $2::bigint[]) AS w (workspace_id, id)
     CROSS JOIN LATERAL (
         SELECT workspace_id, id, channel_id FROM contacts
-        WHERE workspace_id = w.workspace_id AND id = w.id AND opted_out_at IS NULL AND preference_at IS NOT NULL
-        OFFSET 0
+        WHERE workspace_id = w.workspace_id AND id = w.id AND opted_out_at IS NULL OFFSET 0
     ) c
     JOIN channels h ON h.workspace_id = c.workspace_id AND h.id = c.channel_id
     CROSS JOIN LATERAL (

@@ -1,4 +1,4 @@
-"""The terms of search, computed faster; direct messages in threads."""
+"""Search computed faster; direct messages in threads; numbers that change hands."""
 
 from pathlib import Path
 
@@ -9,7 +9,14 @@ from pombo.store.migrations.script import run_script
 revision = "0004"
 down_revision = "0003"
 
+_SCRIPTS = (
+    "0004_inlined_terms.sql",
+    "0004_search_by_density.sql",
+    "0004_direct_in_doubt.sql",
+    "0004_claimed_numbers.sql",
+)
+
 
 def upgrade() -> None:
-    for name in ("0004_inlined_terms.sql", "0004_search_by_density.sql", "0004_direct_in_doubt.sql"):
+    for name in _SCRIPTS:
         run_script(op.get_bind(), Path(__file__).with_name(name))
