@@ -62,11 +62,16 @@ class Shown(NamedTuple):
 
 
 async def converse(
-    connection: Connection, said: Sequence[tuple[Place, PersonEvent]], words: OptWords, *, news: bool = True
+    connection: Connection,
+    said: Sequence[tuple[Place, PersonEvent]],
+    words: OptWords,
+    *,
+    news_since: datetime | None = None,
 ) -> Shown:
     """In a transaction, after whose commit the caller looks for what has become of what is newly shown.
 
-    What is no news (a channel's past) leaves nothing unread, opens no conversation again and signals nobody.
+    Of a channel's past, only what was written at `news_since` or later is news: the rest leaves nothing unread, opens
+    no conversation again and signals nobody.
     """
     await inbox_people.lock_channels(connection, {(place.workspace_id, place.channel_id) for place, _ in said})
     await plan_by_index(connection)
@@ -87,10 +92,10 @@ async def converse(
     await contact_profiles.want(connection, _nameless(heard))
     await message_changes.keep(connection, _changes(heard))
 
-    unread: dict[tuple[int, int], int] = {}
-    for row in inserted:
-        key = row.workspace_id, row.conversation_id
-        unread[key] = unread.get(key, 0) + (news and row.author == "contact")
+    news = [row for row in inserted if news_since is None or row.at >= news_since]
+    unread = dict.fromkeys(((row.workspace_id, row.conversation_id) for row in inserted), 0)
+    for row in news:
+        unread[row.workspace_id, row.conversation_id] += row.author == "contact"
     targets = {(*place, event.provider_id) for place, event, _ in heard if isinstance(event, _IN_THREAD)}
     shown = await message_changes.show(connection, targets)
 
@@ -107,10 +112,17 @@ async def converse(
     for key in changed & conversations.keys():
         unread.setdefault((key[0], conversations[key]), 0)
     await inbox_threads.touch(connection, unread)
-    if news:
-        await signals.append(connection, _signals(heard))
-    else:
-        await inbox_threads.close_old(connection, unread)
+    if news_since is not None:
+        await inbox_threads.close_old(connection, [key for key, count in unread.items() if not count])
+    told = {(row.workspace_id, row.channel_id, row.provider_id) for row in news}
+    await signals.append(
+        connection,
+        _signals(
+            (place, event, contact)
+            for place, event, contact in heard
+            if not isinstance(event, ThreadMessage) or (*place, event.provider_id) in told
+        ),
+    )
 
     created = [(row.workspace_id, row.id) for row in inserted]
     new = set(created)

@@ -2,7 +2,11 @@
 
 Nothing that webhooks brought comes twice, for a message is there once by Meta's id. What we sent ourselves is left to
 the delivery log and its evidence: such messages are known by their ids, and what is younger than a quarter of an hour
-may not be known yet. The past is no news: nothing of it is unread, opens a conversation again, or signals flows.
+may not be known yet.
+
+The past is no news: nothing of it is unread, opens a conversation again, or signals flows. But what a contact wrote
+since the channel was added, within `NEWS_FOR`, a webhook may have missed or may still bring: it counts as one would
+have counted it. Whoever inserts a message decides, so it counts once, whichever comes first.
 """
 
 import asyncio
@@ -11,6 +15,7 @@ from typing import Any
 
 import msgspec
 
+from pombo.domain.news import NEWS_FOR
 from pombo.domain.opt_out import OptWords
 from pombo.ingest.conversing import converse
 from pombo.ingest.gathering import PersonEvent, Place
@@ -22,7 +27,7 @@ from pombo.store.errors import DatabaseUnavailable
 from pombo.store.syncs import Sync
 from pombo.telemetry import log
 
-# Webhooks, and our own evidence, are never later than this without having been asked for again.
+# Echoes, and our own evidence, are never later than this without having been asked for again.
 _SETTLED_AFTER = timedelta(minutes=15)
 _POLL_S = 1.0
 # Cursors that Meta refuses one after the other, with no page read in between: then there is no getting on.
@@ -118,14 +123,15 @@ class HistoryReader:
             passing = sync.reached_at is not None
             await syncs.want_page(connection, job.workspace_id, again, passing=passing, refusals=refusals)
             return
-        page = read_page(await own_messages.external_id(connection, job.workspace_id, job.channel_id), answer["page"])
+        external_id, added_at = await own_messages.channel_of(connection, job.workspace_id, job.channel_id)
+        page = read_page(external_id, answer["page"])
         if payload.get("passing"):
             await self._pass(connection, job.workspace_id, sync, page, payload.get("after"), refusals)
             return
         read = len(page.updated)
         if payload.get("again") and sync.reached_at is not None:
             read = page.count_before(sync.reached_at)
-        messages = await self._keep(connection, Place(job.workspace_id, job.channel_id), page)
+        messages = await self._keep(connection, Place(job.workspace_id, job.channel_id), page, added_at)
         moved = sync._replace(
             cursor=page.after, reached_at=_earlier(sync.reached_at, page.reached_at), threads=sync.threads + read
         )
@@ -147,18 +153,20 @@ class HistoryReader:
         await syncs.advance(connection, workspace_id, moved, threads=0, messages=0)
         await syncs.want_page(connection, workspace_id, moved, passing=not there, again=there, refusals=refusals)
 
-    async def _keep(self, connection: Connection, place: Place, page: HistoryPage) -> int:
+    async def _keep(self, connection: Connection, place: Place, page: HistoryPage, added_at: datetime) -> int:
         """Returns how many messages were new."""
         known = await own_messages.sent_by_us(
             connection, *place, [message.provider_id for message in page.messages if message.author == "app"]
         )
-        settled_until = datetime.now(UTC) - _SETTLED_AFTER
+        now = datetime.now(UTC)
         said: list[tuple[Place, PersonEvent]] = [
             (place, message)
             for message in page.messages
-            if message.author == "contact" or (message.provider_id not in known and message.at < settled_until)
+            if message.author == "contact" or (message.provider_id not in known and message.at < now - _SETTLED_AFTER)
         ]
-        return (await converse(connection, said, self._words, news=False)).inserted if said else 0
+        if not said:
+            return 0
+        return (await converse(connection, said, self._words, news_since=max(added_at, now - NEWS_FOR))).inserted
 
 
 def _earlier(one: datetime | None, other: datetime | None) -> datetime | None:

@@ -33,7 +33,10 @@ class Inserted(NamedTuple):
     workspace_id: int
     id: int
     conversation_id: int
+    channel_id: int
+    provider_id: str
     author: str
+    at: datetime
     has_attachments: bool
 
 
@@ -64,7 +67,7 @@ FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::text[], $5::text[], $6
     AS n (workspace_id, conversation_id, channel_id, provider_id, author, kind, text, content, reply_to, at, place)
 ORDER BY at, place
 ON CONFLICT (workspace_id, channel_id, provider_id) DO NOTHING
-RETURNING workspace_id, id, conversation_id, author, content ? 'attachments'
+RETURNING workspace_id, id, conversation_id, channel_id, provider_id, author, at, content ? 'attachments'
 """
 
 # Notes are the team's own; what Meta tells stands at the end only where nothing else does.

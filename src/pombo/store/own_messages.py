@@ -1,6 +1,7 @@
-"""Which of a channel's outgoing messages are ours."""
+"""Which of a channel's outgoing messages are ours, and since when it is."""
 
 from collections.abc import Sequence
+from datetime import datetime
 
 from pombo.store.database import Connection
 from pombo.store.planning import columns, plan_by_index
@@ -37,12 +38,13 @@ async def sent_by_us(
     return {row[0] for row in rows}
 
 
-async def external_id(connection: Connection, workspace_id: int, channel_id: int) -> str:
-    """Meta's id of the channel."""
-    found: str = await connection.fetchval(
-        "SELECT external_id FROM channels WHERE workspace_id = $1 AND id = $2", workspace_id, channel_id
+async def channel_of(connection: Connection, workspace_id: int, channel_id: int) -> tuple[str, datetime]:
+    """Meta's id of the channel, and when it was added."""
+    row = await connection.fetchrow(
+        "SELECT external_id, created_at FROM channels WHERE workspace_id = $1 AND id = $2", workspace_id, channel_id
     )
-    return found
+    assert row is not None
+    return row[0], row[1]
 
 
 async def unknown(connection: Connection, evidence: Sequence[Evidence]) -> list[Evidence]:
