@@ -44,7 +44,7 @@ $$;
 """
 
 _PEOPLE = f"""
-INSERT INTO agents (workspace_id, id, name, seen_until)
+INSERT INTO agents (workspace_id, id, name, created_at)
 SELECT $1, n, 'Agent ' || n, now() - interval '1 year' FROM generate_series(1, {AGENTS}) n;
 """
 _LABELS = f"""
@@ -60,17 +60,17 @@ FROM generate_series(1, $3::bigint) n
 """
 
 # One in twenty is open; of the open ones a third is nobody's. The first label is on 40 % of all, each further one on a
-# third as many as the one before.
+# third as many as the one before. `last_inbound_id` is only compared with what agents have read: any number serves.
 _CONVERSATIONS = f"""
 INSERT INTO conversations (workspace_id, id, channel_id, contact_id, status, snoozed_until, assignee_id, label_ids,
-                           unread, last_message_at, last_inbound_at, preview)
+                           unread, last_message_at, last_inbound_at, last_inbound_id, preview)
 SELECT $1, n, ($2::bigint[])[1 + n % cardinality($2)], n, s.status,
        CASE WHEN s.status = 'snoozed' THEN now() + interval '1 day' END,
        CASE WHEN s.status <> 'open' OR n % 3 > 0 THEN 1 + hashint8(n) & 15 END,
        ARRAY(SELECT l FROM generate_series(1, {LABELS}) l
              WHERE (hashint8(n * 31 + l) & 65535) < 26000 / power(3, l - 1)),
        CASE WHEN s.status = 'open' AND n % 2 = 0 THEN 1 ELSE 0 END,
-       s.at, s.at, 'What I wrote last'
+       s.at, s.at, n, 'What I wrote last'
 FROM generate_series(1, $3::bigint) n
 CROSS JOIN LATERAL (
     SELECT now() - interval '3 years' * power(random(), 2) AS at,
@@ -87,7 +87,7 @@ SELECT c.workspace_id, c.id, l, c.status, c.last_message_at FROM conversations c
 # Agent 1 has read a lot.
 _READS = """
 INSERT INTO conversation_reads (workspace_id, conversation_id, agent_id, until)
-SELECT workspace_id, id, 1, last_inbound_at FROM conversations WHERE id % 7 = 0
+SELECT workspace_id, id, 1, last_inbound_id FROM conversations WHERE id % 7 = 0
 """
 
 _MESSAGES = f"""

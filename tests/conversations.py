@@ -80,11 +80,12 @@ async def add_conversation(
             texts[-1] if texts else "",
             status,
         )
+        last_id = 0
         for place, text in enumerate(texts, 1):
-            await connection.execute(
+            last_id = await connection.fetchval(
                 """INSERT INTO conversation_messages (workspace_id, conversation_id, channel_id, direction, author,
                                                       kind, text, provider_id, at)
-                   VALUES ($1, $2, $3, 'in', 'contact', 'text', $4, $5, $6)""",
+                   VALUES ($1, $2, $3, 'in', 'contact', 'text', $4, $5, $6) RETURNING id""",
                 workspace_id,
                 conversation_id,
                 channel_id,
@@ -92,4 +93,7 @@ async def add_conversation(
                 f"in.{conversation_id}.{place}",
                 last - timedelta(seconds=len(texts) - place),
             )
+        await connection.execute(
+            "UPDATE conversations SET last_inbound_id = $2 WHERE id = $1", conversation_id, last_id
+        )
     return conversation_id

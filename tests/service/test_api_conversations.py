@@ -273,19 +273,24 @@ async def test_filters_may_be_given_several_at_once(api: Api, ana: Person, rui: 
 
 
 async def test_unread_is_each_agents_own(api: Api, ana: Person, rui: Person) -> None:
-    old = await conversation(api, "+351912345670", at=ago(days=30))
     new, other = [await conversation(api, f"+35191234567{n}") for n in (1, 2)]
-    # What was written before an agent came is not unread for the agent.
     assert await listed(ana.http, unread=True) == [other, new]
+    # What came before an agent did is not unread for the agent.
+    eva = await add_person(api, "Eva")
+    assert await listed(eva.http, unread=True) == []
+    late = await conversation(api, "+351912345670", at=ago(minutes=5))
+    assert await listed(eva.http, unread=True) == [late]
+    await eva.http.aclose()
+    await change(ana.http, late, read=True)
+    await change(rui.http, late, read=True)
 
     row = await change(ana.http, new, read=True)
     assert await listed(ana.http, unread=True) == [other]
     assert await listed(rui.http, unread=True) == [other, new]
-    assert row["reads"] == {str(ana.id): row["lastInboundAt"]}
+    assert row["reads"] == {str(ana.id): row["lastInboundId"]}
     assert row["unread"] == 0
 
     await change(ana.http, new, read=False)
-    await change(ana.http, old, read=False)
     assert await listed(ana.http, unread=True) == [other, new]
 
 

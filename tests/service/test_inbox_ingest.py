@@ -345,7 +345,7 @@ async def test_merged_conversations_keep_what_both_had(
     )
     await connection.execute(
         """INSERT INTO conversation_reads (workspace_id, conversation_id, agent_id, until)
-           VALUES ($1, $2, 7, now() - interval '1 hour'), ($1, $3, 7, now()), ($1, $3, 8, now())""",
+           VALUES ($1, $2, 7, 1), ($1, $3, 7, 2), ($1, $3, 8, 2)""",
         house.workspace_id,
         first["id"],
         second["id"],

@@ -130,7 +130,7 @@ async def test_a_reply_is_sent_as_it_was_typed_and_its_state_is_shown(desk: Desk
     row = (await desk.api.http.get(f"/api/conversations/{each}")).json()["conversation"]
     assert (row["status"], row["assigneeId"], row["unread"]) == ("open", desk.ana.id, 0)
     assert row["preview"] == "Braces {{ stay }} {% too %}"
-    assert row["reads"] == {str(desk.ana.id): row["lastInboundAt"]}
+    assert row["reads"] == {str(desk.ana.id): row["lastInboundId"]}
     async with desk.setting.database.borrow() as connection:
         assert await connection.fetchval("SELECT count(*) FROM reply_changes") == 0
 

@@ -14,8 +14,8 @@ router = APIRouter(prefix="/api/agents", tags=["inbox"])
 class AgentShape(Shape):
     id: int
     name: str
-    seen_until: datetime = Field(
-        description="What contacts wrote up to then counts as read by the agent, unless a conversation's `reads` say "
+    seen_until: int = Field(
+        description="Messages up to this `id` count as read by the agent, unless a conversation's `reads` say "
         "otherwise."
     )
     created_at: datetime

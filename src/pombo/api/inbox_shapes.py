@@ -31,11 +31,14 @@ class ConversationShape(Shape):
     unread: int = Field(description="Messages of the contact that no agent has read.")
     last_message_at: datetime
     last_inbound_at: datetime | None
+    last_inbound_id: int = Field(
+        description="The `id` of the contact's last message to come, whatever its `at`; a channel's past is left out."
+    )
     preview: str
     created_at: datetime
-    reads: dict[str, datetime] = Field(
-        description="By agent: up to which of the contact's messages (by `at`) the agent has read. One that is not "
-        "here has read up to its own `seenUntil`. Unread for an agent is what has a later `lastInboundAt`."
+    reads: dict[str, int] = Field(
+        description="By agent: up to which `id` of the contact's messages the agent has read. One that is not here has "
+        "read up to its own `seenUntil`. Unread for an agent is what has a greater `lastInboundId`."
     )
 
 

@@ -73,7 +73,7 @@ async def send(
         author="app" if agent_id is None else "agent",
     )
     # It answers nobody: who is unread stays so, and what is closed.
-    await inbox_threads.touch(connection, {(workspace_id, conversation.id): 0})
+    await inbox_threads.touch(connection, [(workspace_id, conversation.id)])
     await inbox_events.messages_created(connection, [(workspace_id, added)])
     await inbox_events.conversations_updated(connection, [(workspace_id, conversation.id)])
     return message_id, conversation.id, added

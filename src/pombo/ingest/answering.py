@@ -31,7 +31,7 @@ async def answer(connection: Connection, contacts: Collection[tuple[int, int, in
         connection, [(one.workspace_id, one.channel_id, one.provider_id) for one in followed if one.provider_id]
     )
     conversations = sorted({(one.workspace_id, one.conversation_id) for one in copies})
-    await inbox_threads.touch(connection, dict.fromkeys(conversations, 0))
+    await inbox_threads.touch(connection, conversations)
     await inbox_events.messages_created(connection, [(one.workspace_id, one.id) for one in copies])
     await inbox_events.conversations_updated(connection, conversations)
     return [(one.workspace_id, one.message_id) for one in copies]

@@ -93,14 +93,11 @@ async def converse(
     await message_changes.keep(connection, _changes(heard))
 
     news = [row for row in inserted if news_since is None or row.at >= news_since]
-    unread = dict.fromkeys(((row.workspace_id, row.conversation_id) for row in inserted), 0)
-    for row in news:
-        unread[row.workspace_id, row.conversation_id] += row.author == "contact"
+    touched = {(row.workspace_id, row.conversation_id) for row in inserted}
     targets = {(*place, event.provider_id) for place, event, _ in heard if isinstance(event, _IN_THREAD)}
     shown = await message_changes.show(connection, targets)
 
-    for one in shown:
-        unread.setdefault((one.workspace_id, one.conversation_id), 0)
+    touched |= {(one.workspace_id, one.conversation_id) for one in shown}
     channel_of = {(place.workspace_id, contact): place.channel_id for place, _, contact in heard}
     channel_of |= {(workspace, contact): channel for workspace, channel, contact in people.former_holders}
     others = {
@@ -109,11 +106,12 @@ async def converse(
         if (w, contact) in channel_of
     }
     conversations |= await inbox_threads.find_conversations(connection, others)
-    for key in changed & conversations.keys():
-        unread.setdefault((key[0], conversations[key]), 0)
-    await inbox_threads.touch(connection, unread)
+    touched |= {(key[0], conversations[key]) for key in changed & conversations.keys()}
+    written = [row for row in news if row.author == "contact"]
+    await inbox_threads.touch(connection, touched, written)
     if news_since is not None:
-        await inbox_threads.close_old(connection, [key for key, count in unread.items() if not count])
+        unread = {(row.workspace_id, row.conversation_id) for row in written}
+        await inbox_threads.close_old(connection, touched - unread)
     told = {(row.workspace_id, row.channel_id, row.provider_id) for row in news}
     await signals.append(
         connection,
@@ -130,7 +128,7 @@ async def converse(
     await inbox_events.messages_updated(
         connection, [(one.workspace_id, one.id) for one in shown if (one.workspace_id, one.id) not in new]
     )
-    await inbox_events.conversations_updated(connection, sorted(unread))
+    await inbox_events.conversations_updated(connection, sorted(touched))
     found_out = {(one.workspace_id, one.contact_id) for one in people.merged} | people.identified
     return Shown(
         [(row.workspace_id, row.id) for row in inserted if row.author == "app"],

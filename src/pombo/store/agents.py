@@ -11,8 +11,8 @@ from pombo.store.errors import Duplicate
 class Agent(NamedTuple):
     id: AgentId
     name: str
-    seen_until: datetime
-    """What contacts wrote up to then counts as read by the agent, unless a conversation's `reads` say otherwise."""
+    seen_until: int
+    """Messages up to this id count as read by the agent, unless a conversation's `reads` say otherwise."""
     created_at: datetime
 
 
@@ -33,9 +33,10 @@ async def get_agent(connection: Connection, workspace_id: WorkspaceId, agent_id:
 
 
 async def add_agent(connection: Connection, workspace_id: WorkspaceId, name: str) -> AgentId:
-    """Raises Duplicate."""
+    """Has read all that has come so far. Raises Duplicate."""
     added = await connection.fetchval(
-        """INSERT INTO agents (workspace_id, name) VALUES ($1, $2)
+        """INSERT INTO agents (workspace_id, name, seen_until)
+           VALUES ($1, $2, coalesce((SELECT max(id) FROM conversation_messages WHERE workspace_id = $1), 0))
            ON CONFLICT (workspace_id, name) DO NOTHING RETURNING id""",
         workspace_id,
         name,

@@ -11,6 +11,8 @@ from datetime import UTC, datetime
 from typing import NamedTuple
 
 from pombo.domain.ids import WorkspaceId
+from pombo.domain.news import NEWS_FOR
+from pombo.store import agents
 from pombo.store.database import Connection
 
 STATUSES = ("open", "snoozed", "closed")
@@ -61,30 +63,31 @@ _IDS = {name: "c.conversation_id" if name == "label" else "c.id" for name in _PA
 _FITS = """($5::bigint IS NULL OR c.assignee_id = $5) AND (NOT $8::boolean OR c.assignee_id IS NULL)
     AND ($6::bigint IS NULL OR c.channel_id = $6) AND ($7::bigint IS NULL OR c.label_ids @> ARRAY[$7])
     AND (NOT $9::boolean OR c.unread > 0)
-    AND ($10::bigint IS NULL OR c.last_inbound_at > coalesce(
+    AND ($10::bigint IS NULL OR c.last_inbound_id > coalesce(
         (SELECT r.until FROM conversation_reads r
-         WHERE r.workspace_id = $1 AND r.conversation_id = c.id AND r.agent_id = $10), $11::timestamptz))"""
+         WHERE r.workspace_id = $1 AND r.conversation_id = c.id AND r.agent_id = $10), $11::bigint))"""
+# What an agent has not read came after the agent did, and is news for a week only: this bounds the search for it.
+_SINCE = "c.last_message_at > coalesce($12::timestamptz, '-infinity')"
 
 
 def _statement(path: str) -> str:
-    # Nothing after the last message can be unread, so an agent's beginning bounds the search for what is.
     read = f"""{_PATHS[path]} AND (c.last_message_at, {_IDS[path]}) < ($3::timestamptz, $4::bigint)
-               AND c.last_message_at > coalesce($11::timestamptz, '-infinity')
+               AND {_SINCE}
                ORDER BY c.last_message_at DESC, {_IDS[path]} DESC"""
     return f"""
     WITH stopped AS MATERIALIZED (
         SELECT e.at, e.id FROM unnest($2::text[]) AS s (status)
         CROSS JOIN LATERAL ({read} OFFSET {_LOOKED_AT} - 1 LIMIT 1) e
-        WHERE $13 ORDER BY e.at DESC, e.id DESC LIMIT 1
+        WHERE $14 ORDER BY e.at DESC, e.id DESC LIMIT 1
     ), found AS (
         SELECT f.at, f.id FROM unnest($2::text[]) AS s (status)
         CROSS JOIN LATERAL (
             SELECT r.at, r.id FROM ({read} LIMIT {_LOOKED_AT}) r
-            WHERE NOT $13 OR EXISTS (
+            WHERE NOT $14 OR EXISTS (
                 SELECT FROM conversations c WHERE c.workspace_id = $1 AND c.id = r.id AND {_FITS} OFFSET 0)
-            ORDER BY r.at DESC, r.id DESC LIMIT $12
+            ORDER BY r.at DESC, r.id DESC LIMIT $13
         ) f
-        ORDER BY f.at DESC, f.id DESC LIMIT $12
+        ORDER BY f.at DESC, f.id DESC LIMIT $13
     )
     SELECT at, id, true FROM found f WHERE NOT EXISTS (SELECT FROM stopped t WHERE (f.at, f.id) < (t.at, t.id))
     UNION ALL SELECT at, id, false FROM stopped
@@ -102,9 +105,9 @@ SELECT set_config('enable_seqscan', 'off', true), set_config('enable_bitmapscan'
 _STATEMENTS = {path: _statement(path) for path in _PATHS}
 
 _AMONG = f"""
-SELECT c.id FROM unnest($12::bigint[]) WITH ORDINALITY AS wanted (id, place)
+SELECT c.id FROM unnest($13::bigint[]) WITH ORDINALITY AS wanted (id, place)
 JOIN conversations c ON c.workspace_id = $1 AND c.id = wanted.id
-WHERE c.status = ANY ($2::text[]) AND ($3::timestamptz, $4::bigint) IS NOT NULL AND {_FITS}
+WHERE c.status = ANY ($2::text[]) AND ($3::timestamptz, $4::bigint) IS NOT NULL AND {_FITS} AND {_SINCE}
 ORDER BY wanted.place
 """
 
@@ -135,11 +138,9 @@ async def among(connection: Connection, workspace_id: WorkspaceId, filters: Filt
 async def _parameters(
     connection: Connection, workspace_id: WorkspaceId, filters: Filters, after: Position
 ) -> tuple[object, ...]:
-    seen_until = None
+    agent = None
     if filters.unread_by is not None:
-        seen_until = await connection.fetchval(
-            "SELECT seen_until FROM agents WHERE workspace_id = $1 AND id = $2", workspace_id, filters.unread_by
-        )
+        agent = await agents.get_agent(connection, workspace_id, filters.unread_by)
     return (
         workspace_id,
         filters.statuses,
@@ -151,7 +152,8 @@ async def _parameters(
         filters.unassigned,
         filters.unread,
         filters.unread_by,
-        seen_until,
+        agent and agent.seen_until,
+        agent and agent.created_at - NEWS_FOR,
     )
 
 

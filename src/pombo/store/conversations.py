@@ -5,7 +5,7 @@ Rows are shown as JSON text, made by `pombo.store.inbox_events`, so that HTTP an
 
 import json
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any, NamedTuple
 
 from pombo.domain.channels import ChannelKind
@@ -28,6 +28,8 @@ class Conversation(NamedTuple):
     label_ids: list[int]
     unread: int
     last_inbound_at: datetime | None
+    last_inbound_id: int
+    """Of the contact's last message that was news; 0 if none was."""
     now: datetime
 
 
@@ -39,7 +41,7 @@ WHERE i.workspace_id = $1 AND i.channel_id = $2 AND i.identity = $3
 
 _LOCK = """
 SELECT c.id, c.version, c.channel_id, ch.kind, p.external_id AS recipient, c.status, c.snoozed_until, c.assignee_id,
-       c.label_ids, c.unread, c.last_inbound_at, clock_timestamp() AS now
+       c.label_ids, c.unread, c.last_inbound_at, c.last_inbound_id, clock_timestamp() AS now
 FROM conversations c
 JOIN contacts p ON p.workspace_id = c.workspace_id AND p.id = c.contact_id
 JOIN channels ch ON ch.workspace_id = c.workspace_id AND ch.id = c.channel_id
@@ -70,7 +72,7 @@ WHERE workspace_id = $1 AND id = $2
 _SET_READ = """
 INSERT INTO conversation_reads AS r (workspace_id, conversation_id, agent_id, until) VALUES ($1, $2, $3, $4)
 ON CONFLICT (workspace_id, conversation_id, agent_id) DO UPDATE SET until = excluded.until
-WHERE r.until IS DISTINCT FROM excluded.until
+WHERE r.until <> excluded.until
 """
 
 _WAKE = """
@@ -144,7 +146,7 @@ async def set_read(
     """Up to the contact's last message, or up to just before it; returns whether that is new."""
     if conversation.last_inbound_at is None:
         return False
-    until = conversation.last_inbound_at if read else conversation.last_inbound_at - timedelta(microseconds=1)
+    until = conversation.last_inbound_id if read else conversation.last_inbound_id - 1
     done = await connection.execute(_SET_READ, workspace_id, conversation.id, agent_id, until)
     return not done.endswith(" 0")
 

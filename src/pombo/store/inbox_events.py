@@ -18,8 +18,8 @@ CONVERSATION_JSON = """jsonb_build_object(
     'contact', jsonb_build_object('id', p.id, 'externalId', p.external_id, 'name', p.name, 'profile', p.profile,
                                   'optedOutAt', p.opted_out_at),
     'status', c.status, 'snoozedUntil', c.snoozed_until, 'assigneeId', c.assignee_id, 'labelIds', c.label_ids,
-    'unread', c.unread, 'lastMessageAt', c.last_message_at, 'lastInboundAt', c.last_inbound_at, 'preview', c.preview,
-    'createdAt', c.created_at,
+    'unread', c.unread, 'lastMessageAt', c.last_message_at, 'lastInboundAt', c.last_inbound_at,
+    'lastInboundId', c.last_inbound_id, 'preview', c.preview, 'createdAt', c.created_at,
     'reads', coalesce((SELECT jsonb_object_agg(r.agent_id, r.until) FROM conversation_reads r
                        WHERE r.workspace_id = c.workspace_id AND r.conversation_id = c.id), '{}'))"""
 """Of `conversations c` joined with `contacts p`."""

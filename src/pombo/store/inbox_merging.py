@@ -54,16 +54,29 @@ UPDATE conversations c SET
     status = CASE WHEN c.status = 'open' OR o.status = 'open' THEN 'open' ELSE c.status END,
     snoozed_until = CASE WHEN c.status = 'open' OR o.status = 'open' THEN NULL ELSE c.snoozed_until END,
     assignee_id = coalesce(c.assignee_id, o.assignee_id),
+    last_inbound_id = greatest(c.last_inbound_id, o.last_inbound_id),
     label_ids = ARRAY(SELECT DISTINCT unnest(c.label_ids || o.label_ids) ORDER BY 1),
     created_at = least(c.created_at, o.created_at)
 FROM conversations o
 WHERE c.workspace_id = $1 AND c.id = $2 AND o.workspace_id = $1 AND o.id = $3
 """
 
+# Of either what was unread stays so; where nothing was, all is read. While both are still as they were.
 _READS = """
-INSERT INTO conversation_reads AS r (workspace_id, conversation_id, agent_id, until)
-SELECT workspace_id, $2, agent_id, until FROM conversation_reads WHERE workspace_id = $1 AND conversation_id = $3
-ON CONFLICT (workspace_id, conversation_id, agent_id) DO UPDATE SET until = greatest(r.until, excluded.until)
+INSERT INTO conversation_reads (workspace_id, conversation_id, agent_id, until)
+SELECT $1, $2, r.agent_id, least(CASE WHEN c.last_inbound_id > r.kept THEN r.kept END,
+                                 CASE WHEN o.last_inbound_id > r.other THEN r.other END,
+                                 greatest(c.last_inbound_id, o.last_inbound_id))
+FROM (
+    SELECT agent_id, coalesce(k.until, a.seen_until, 0) AS kept, coalesce(g.until, a.seen_until, 0) AS other
+    FROM (SELECT agent_id, until FROM conversation_reads WHERE workspace_id = $1 AND conversation_id = $2) k
+    FULL JOIN (SELECT agent_id, until FROM conversation_reads WHERE workspace_id = $1 AND conversation_id = $3) g
+        USING (agent_id)
+    LEFT JOIN agents a ON a.workspace_id = $1 AND a.id = agent_id
+) r
+JOIN conversations c ON c.workspace_id = $1 AND c.id = $2
+JOIN conversations o ON o.workspace_id = $1 AND o.id = $3
+ON CONFLICT (workspace_id, conversation_id, agent_id) DO UPDATE SET until = excluded.until
 """
 
 
@@ -95,8 +108,8 @@ async def _merge_conversations(connection: Connection, workspace_id: int, kept_i
            WHERE workspace_id = $1 AND conversation_id = $3 RETURNING workspace_id, id""",
         *both,
     )
-    await connection.execute(_CONVERSATION, *both)
     await connection.execute(_READS, *both)
+    await connection.execute(_CONVERSATION, *both)
     await connection.execute("DELETE FROM conversations WHERE workspace_id = $1 AND id = $2", workspace_id, other_id)
     await inbox_events.messages_updated(connection, [(row[0], row[1]) for row in moved])
     gone = json.dumps({"id": other_id, "mergedInto": kept_id})

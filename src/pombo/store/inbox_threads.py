@@ -4,7 +4,8 @@ Counters and previews of a conversation come from the rows that were new, or fro
 repeats change nothing and neither does the order.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import NamedTuple
 
@@ -73,8 +74,9 @@ RETURNING workspace_id, id, conversation_id, channel_id, provider_id, author, at
 # Notes are the team's own; what Meta tells stands at the end only where nothing else does.
 _TOUCH = f"""
 WITH touched AS MATERIALIZED (
-    SELECT t.workspace_id, t.id, t.unread, c.contact_id
-    FROM (SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::integer[]) AS t (workspace_id, id, unread)
+    SELECT t.*, c.contact_id
+    FROM (SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::integer[], $4::bigint[])
+              AS t (workspace_id, id, unread, last_inbound_id)
           ORDER BY workspace_id, id) t
     CROSS JOIN LATERAL (
         SELECT contact_id FROM conversations WHERE workspace_id = t.workspace_id AND id = t.id OFFSET 0 FOR UPDATE
@@ -102,6 +104,7 @@ UPDATE conversations c SET
     status = CASE WHEN l.unread > 0 THEN 'open' ELSE c.status END,
     snoozed_until = CASE WHEN l.unread > 0 THEN NULL ELSE c.snoozed_until END,
     last_inbound_at = l.last_inbound_at,
+    last_inbound_id = greatest(c.last_inbound_id, l.last_inbound_id),
     last_message_at = coalesce(l.at, c.last_message_at),
     preview = coalesce(l.preview, c.preview),
     version = c.version + 1
@@ -151,7 +154,14 @@ async def insert_messages(connection: Connection, messages: Sequence[NewMessage]
     return sorted(rows, key=lambda row: row.id)
 
 
-async def touch(connection: Connection, unread: Mapping[tuple[int, int], int]) -> None:
-    """By (workspace, conversation) how many new messages of its contact; the rest is read from thread and contact."""
-    if unread:
-        await connection.execute(_TOUCH, *columns([(*key, count) for key, count in unread.items()]))
+async def touch(
+    connection: Connection, conversations: Collection[tuple[int, int]], news: Sequence[Inserted] = ()
+) -> None:
+    """Brings these (workspace, conversation) up to date with thread and contact.
+
+    `news` are new messages of their contacts that count as unread, in the order of their ids.
+    """
+    if conversations:
+        unread = Counter((row.workspace_id, row.conversation_id) for row in news)
+        last = {(row.workspace_id, row.conversation_id): row.id for row in news}
+        await connection.execute(_TOUCH, *columns([(*key, unread[key], last.get(key, 0)) for key in conversations]))

@@ -1,4 +1,4 @@
-"""Search computed faster; direct messages in threads; numbers that change hands."""
+"""Search computed faster; direct messages in threads; numbers that change hands; unread by arrival."""
 
 from pathlib import Path
 
@@ -14,6 +14,7 @@ _SCRIPTS = (
     "0004_search_by_density.sql",
     "0004_direct_in_doubt.sql",
     "0004_claimed_numbers.sql",
+    "0004_unread_by_arrival.sql",
 )
 
 
