@@ -122,6 +122,14 @@ async def followed(connection: Connection) -> None:
         assert await replies.follow(connection, 500) == 1
 
 
+async def unread_after_the_first(connection: Connection) -> None:
+    """Of the longest conversation."""
+    found = await conversations.lock(connection, WORKSPACE, 1)
+    assert found is not None
+    found = found._replace(unread=9, last_inbound_id=MESSAGES)
+    assert await conversations.unread_after(connection, WORKSPACE, found, 1) == 9
+
+
 # A page of fifty whose filter has an index is some 20 pages of it and a page a row. What a second filter leaves over is
 # read in vain: at most 1,500 rows a status, four pages each.
 READS = {
@@ -143,6 +151,7 @@ READS = {
         lambda c: thread.read_thread(c, WORKSPACE, 1, 50, older_than=thread.Position(NOW.at, 1)), 100
     ),
     "others_answers": Read(lambda c: replies.answered_since(c, WORKSPACE, 1, 1, None), 150),  # type: ignore[arg-type]
+    "what_came_after_a_message": Read(unread_after_the_first, 1_100),
     "a_conversation_told": Read(lambda c: inbox_events.conversations_updated(c, [(WORKSPACE, 77)]), 200),
     "messages_told": Read(lambda c: inbox_events.messages_updated(c, [(WORKSPACE, n) for n in (7, 77, 777)]), 200),
     "a_reply_followed": Read(followed, 200),

@@ -175,6 +175,30 @@ async def _reply(api: Api, ana: Person, each: int) -> None:
     assert (await ana.http.post("/api/send-message", json=said)).status_code == 202
 
 
+async def _first(ana: Person, each: int) -> int:
+    """The id of the thread's first message."""
+    found: int = (await ana.http.get(f"/api/messages/{each}")).json()["messages"][-1]["id"]
+    return found
+
+
+async def _read_the_first(api: Api, ana: Person, each: int) -> None:
+    await change(ana.http, each, read=True, readUntil=await _first(ana, each))
+
+
+async def _reply_to_the_first(api: Api, ana: Person, each: int) -> None:
+    said = {
+        "conversationId": each,
+        "content": {"type": "text", "text": "x"},
+        "lastSeenMessageId": await _first(ana, each),
+    }
+    assert (await ana.http.post("/api/send-message", json=said)).status_code == 202
+
+
+async def _programs_reply(api: Api, ana: Person, each: int) -> None:
+    said = {"conversationId": each, "content": {"type": "text", "text": "x"}}
+    assert (await api.http.post("/api/send-message", json=said)).status_code == 202
+
+
 async def _note(api: Api, ana: Person, each: int) -> None:
     assert (await ana.http.post(f"/api/conversations/{each}/notes", json={"text": "Likes blue"})).status_code == 201
 
@@ -188,12 +212,15 @@ ACTIONS: dict[str, tuple[list[Action], Action]] = {
     "assign": ([], _assign),
     "unassign": ([_assign], _patch(assigneeId=None)),
     "read": ([], _patch(read=True)),
+    "read up to a message": ([], _read_the_first),
     "unread": ([_patch(read=True)], _patch(read=False)),
     "label": ([], _give_label),
     "unlabel": ([_give_label], _patch(labelIds=[])),
     "change a label": ([_label], _recolour),
     "delete a label": ([_give_label], _delete_label),
     "reply": ([_patch(status="closed")], _reply),
+    "reply to what was seen": ([_patch(status="closed")], _reply_to_the_first),
+    "a program's reply": ([], _programs_reply),
     "retry": ([_reply_and_fail], _retry),
     "note": ([], _note),
     "add a canned reply": ([], _can),
@@ -292,6 +319,58 @@ async def test_unread_is_each_agents_own(api: Api, ana: Person, rui: Person) -> 
 
     await change(ana.http, new, read=False)
     assert await listed(ana.http, unread=True) == [other, new]
+
+
+async def test_what_came_after_what_was_seen_stays_unread(api: Api, ana: Person, rui: Person) -> None:
+    each = await conversation(api, "+351912345670", "One", "Two", "Three")
+    ids = [message["id"] for message in reversed((await api.http.get(f"/api/messages/{each}")).json()["messages"])]
+
+    row = await change(ana.http, each, read=True, readUntil=ids[0])
+    assert (row["unread"], row["reads"]) == (2, {str(ana.id): ids[0]})
+    assert await listed(ana.http, unread=True) == [each]
+
+    said = {"conversationId": each, "content": {"type": "text", "text": "Yes"}}
+    await rui.http.post("/api/send-message", json={**said, "lastSeenMessageId": ids[1]})
+    row = (await api.http.get(f"/api/conversations/{each}")).json()["conversation"]
+    assert (row["unread"], row["reads"]) == (1, {str(ana.id): ids[0], str(rui.id): ids[1]})
+    assert await listed(rui.http, unread=True) == [each]
+
+    # What is said late of less than was read changes nothing, and nobody reads what has not come.
+    assert (await change(rui.http, each, read=True, readUntil=ids[0])) == row
+    row = await change(rui.http, each, read=True, readUntil=2**63 - 1)
+    assert (row["unread"], row["reads"][str(rui.id)]) == (0, ids[2])
+    assert await listed(rui.http, unread=True) == []
+    assert await listed(ana.http, unread=True) == [each]
+
+    await ana.http.post("/api/send-message", json=said)
+    assert await listed(ana.http, unread=True) == []
+
+
+async def test_a_programs_reply_leaves_unread_what_is_unread(api: Api, ana: Person) -> None:
+    each = await conversation(api, "+351912345670", "One", "Two")
+    seen = (await api.http.get(f"/api/messages/{each}")).json()["messages"][0]["id"]
+    said = {"conversationId": each, "content": {"type": "text", "text": "Soon"}, "lastSeenMessageId": seen}
+    assert (await api.http.post("/api/send-message", json=said)).status_code == 202
+    row = (await api.http.get(f"/api/conversations/{each}")).json()["conversation"]
+    assert (row["unread"], row["reads"]) == (2, {})
+    row = await change(api.http, each, read=True, readUntil=seen)
+    assert row["unread"] == 0
+
+
+async def test_what_an_agent_has_read_from_the_beginning_stays_read(api: Api) -> None:
+    each = await conversation(api, "+351912345670", "One", "Two")
+    first = (await api.http.get(f"/api/messages/{each}")).json()["messages"][-1]["id"]
+    eva = await add_person(api, "Eva")
+    await change(eva.http, each, read=True, readUntil=first)
+    assert await listed(eva.http, unread=True) == []
+    await eva.http.aclose()
+
+
+async def test_until_when_it_was_read_goes_with_reading_alone(api: Api, ana: Person) -> None:
+    each = await conversation(api, "+351912345670")
+    for wanted in ({"readUntil": 1}, {"read": False, "readUntil": 1}, {"read": True, "readUntil": -1}):
+        answer = await ana.http.patch(f"/api/conversations/{each}", json=wanted)
+        assert (answer.status_code, api.error(answer)["code"]) == (422, "validation_failed")
 
 
 async def test_a_rare_combination_is_found_over_several_pages(

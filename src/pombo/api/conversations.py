@@ -60,6 +60,10 @@ class ConversationChange(RequestShape):
     read: bool | None = Field(
         None, description="Up to the contact's last message; false: that one is unread. By a program's key: for all."
     )
+    read_until: Annotated[int, Field(ge=0, le=2**63 - 1)] | None = Field(
+        None,
+        description="With `read`: up to this message, the highest `id` that was seen. What came after it stays unread.",
+    )
     expected_version: Annotated[int, Field(ge=0, le=2**63 - 1)] | None = Field(
         None, description="Refused with 409 and the present state if it has another; so does `If-Match`."
     )
@@ -142,6 +146,7 @@ async def change_conversation(
         snoozed_until=wanted.snoozed_until,
         label_ids=None if wanted.label_ids is None else tuple(wanted.label_ids),
         read=wanted.read,
+        read_until=wanted.read_until,
         **({"assignee_id": wanted.assignee_id} if "assignee_id" in wanted.model_fields_set else {}),
     )
     async with given.database.tenant(workspace) as connection:

@@ -25,6 +25,8 @@ class Change:
     label_ids: tuple[int, ...] | None = None
     read: bool | None = None
     """By the agent who asks: up to the contact's last message, or not even that one."""
+    read_until: int | None = None
+    """Read up to this message only, the last that the agent's window showed."""
 
 
 async def change(
@@ -49,8 +51,10 @@ async def change(
         raise Collision("conversation_changed", sentence, json.loads(shown))
     after = await _changed(connection, workspace_id, before, wanted)
     read_anew = False
-    if wanted.read is not None and agent_id is not None:
-        read_anew = await conversations.set_read(connection, workspace_id, before, agent_id, read=wanted.read)
+    if wanted.read and agent_id is not None:
+        read_anew = await conversations.set_read(connection, workspace_id, before, agent_id, wanted.read_until)
+    elif wanted.read is False and agent_id is not None:
+        read_anew = await conversations.set_unread(connection, workspace_id, before, agent_id)
     if after != before or read_anew:
         await conversations.save(connection, workspace_id, after)
         await inbox_events.conversations_updated(connection, [(workspace_id, before.id)])
@@ -82,6 +86,11 @@ async def _changed(
         if unknown := await labels.unknown_labels(connection, workspace_id, label_ids):
             raise Missing("label_not_found", f"There is no label {unknown[0]}; GET /api/labels lists them.")
         after = after._replace(label_ids=label_ids)
-    if wanted.read is not None and before.last_inbound_at is not None:
-        after = after._replace(unread=0 if wanted.read else max(before.unread, 1))
+    if wanted.read_until is not None and not wanted.read:
+        raise InboxError("validation_failed", "'readUntil' goes with 'read': true alone.")
+    if wanted.read:
+        unread = await conversations.unread_after(connection, workspace_id, before, wanted.read_until)
+        after = after._replace(unread=unread)
+    elif wanted.read is False and before.last_inbound_at is not None:
+        after = after._replace(unread=max(before.unread, 1))
     return after

@@ -25,7 +25,8 @@ from pombo.store.replies import OwnMessage
 class Wish:
     reply: Reply
     last_seen: int | None = None
-    """The newest message that the agent's window showed: a colleague's reply after it is a collision."""
+    """The newest message that the agent's window showed: a colleague's reply after it is a collision, and what the
+    contact wrote after it stays unread."""
     force: bool = False
     """Answer all the same."""
     reply_to: int | None = None
@@ -72,9 +73,12 @@ async def reply(
     assignee_id = conversation.assignee_id
     if assignee_id is None and wish.assigns:
         assignee_id = agent_id
-    await replies.note_reply(connection, workspace_id, conversation.id, added, assignee_id)
+    # A program reads nothing.
+    unread = conversation.unread
     if agent_id is not None:
-        await conversations.set_read(connection, workspace_id, conversation, agent_id, read=True)
+        unread = await conversations.unread_after(connection, workspace_id, conversation, wish.last_seen)
+        await conversations.set_read(connection, workspace_id, conversation, agent_id, wish.last_seen)
+    await replies.note_reply(connection, workspace_id, conversation.id, added, assignee_id, unread)
     await inbox_events.messages_created(connection, [(workspace_id, added)])
     await inbox_events.conversations_updated(connection, [(workspace_id, conversation.id)])
     return Sent(added, message_id, conversation.channel_id, conversation.recipient)

@@ -69,10 +69,28 @@ UPDATE conversations SET status = $3, snoozed_until = $4, assignee_id = $5, labe
 WHERE workspace_id = $1 AND id = $2
 """
 
+# What counts as read from the agent's beginning stays so, and so does what was read before: a request may be late.
 _SET_READ = """
+INSERT INTO conversation_reads AS r (workspace_id, conversation_id, agent_id, until)
+VALUES ($1, $2, $3, greatest($4::bigint, least($5::bigint, (SELECT seen_until FROM agents
+                                                            WHERE workspace_id = $1 AND id = $3))))
+ON CONFLICT (workspace_id, conversation_id, agent_id) DO UPDATE SET until = excluded.until
+WHERE r.until < excluded.until
+"""
+
+_SET_UNREAD = """
 INSERT INTO conversation_reads AS r (workspace_id, conversation_id, agent_id, until) VALUES ($1, $2, $3, $4)
 ON CONFLICT (workspace_id, conversation_id, agent_id) DO UPDATE SET until = excluded.until
-WHERE r.until <> excluded.until
+WHERE r.until > excluded.until
+"""
+
+# Among the newest, for a thread may be long.
+_NEWER = """
+SELECT count(*) FROM (
+    SELECT id, author FROM conversation_messages
+    WHERE workspace_id = $1 AND conversation_id = $2 ORDER BY at DESC, id DESC LIMIT 1000
+) newest
+WHERE author = 'contact' AND id > $3
 """
 
 _WAKE = """
@@ -141,14 +159,41 @@ async def save(connection: Connection, workspace_id: WorkspaceId, changed: Conve
 
 
 async def set_read(
-    connection: Connection, workspace_id: WorkspaceId, conversation: Conversation, agent_id: AgentId, *, read: bool
+    connection: Connection,
+    workspace_id: WorkspaceId,
+    conversation: Conversation,
+    agent_id: AgentId,
+    until: int | None = None,
 ) -> bool:
-    """Up to the contact's last message, or up to just before it; returns whether that is new."""
+    """Up to that message, or all of it; returns whether that is new."""
     if conversation.last_inbound_at is None:
         return False
-    until = conversation.last_inbound_id if read else conversation.last_inbound_id - 1
-    done = await connection.execute(_SET_READ, workspace_id, conversation.id, agent_id, until)
+    last = conversation.last_inbound_id
+    read = last if until is None else min(until, last)
+    done = await connection.execute(_SET_READ, workspace_id, conversation.id, agent_id, read, last)
     return not done.endswith(" 0")
+
+
+async def set_unread(
+    connection: Connection, workspace_id: WorkspaceId, conversation: Conversation, agent_id: AgentId
+) -> bool:
+    """The contact's last message, at least; returns whether that is new."""
+    if conversation.last_inbound_at is None:
+        return False
+    until = conversation.last_inbound_id - 1
+    done = await connection.execute(_SET_UNREAD, workspace_id, conversation.id, agent_id, until)
+    return not done.endswith(" 0")
+
+
+async def unread_after(
+    connection: Connection, workspace_id: WorkspaceId, conversation: Conversation, until: int | None
+) -> int:
+    """How many messages nobody has read once somebody has read up to that one, or all of it."""
+    if until is None or until >= conversation.last_inbound_id:
+        return 0
+    newer: int = await connection.fetchval(_NEWER, workspace_id, conversation.id, until)
+    # The last one is newer in any case, and what a sync has brought of the past may be among those counted.
+    return min(conversation.unread, max(newer, 1))
 
 
 async def wake(connection: Connection, limit: int) -> list[tuple[int, int]]:

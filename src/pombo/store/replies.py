@@ -60,7 +60,7 @@ RETURNING id
 """
 
 _NOTE_REPLY = """
-UPDATE conversations c SET status = 'open', snoozed_until = NULL, assignee_id = $4, unread = 0,
+UPDATE conversations c SET status = 'open', snoozed_until = NULL, assignee_id = $4, unread = $5,
     preview = left(coalesce(m.text, m.kind), 200), last_message_at = greatest(c.last_message_at, m.at),
     version = c.version + 1
 FROM conversation_messages m
@@ -227,9 +227,10 @@ async def note_reply(
     conversation_id: ConversationId,
     reply_id: int,
     assignee_id: AgentId | None,
+    unread: int,
 ) -> None:
-    """Answered: open, read, and at the top of the list."""
-    await connection.execute(_NOTE_REPLY, workspace_id, conversation_id, reply_id, assignee_id)
+    """Answered: open, and at the top of the list."""
+    await connection.execute(_NOTE_REPLY, workspace_id, conversation_id, reply_id, assignee_id, unread)
 
 
 async def answered_since(
