@@ -366,6 +366,35 @@ async def test_somebody_elses_answer_meanwhile_is_a_collision_unless_forced(desk
     assert (await say(desk.rui, each, "Seen", lastSeenMessageId=newest)).status_code == 202
 
 
+async def test_an_answer_from_metas_own_inbox_is_a_collision_too(desk: Desk) -> None:
+    each = await desk.conversation()
+    seen = (await desk.thread(each))[0]["id"]
+
+    async def answered(provider_id: str, at: datetime, message_id: int | None = None) -> None:
+        await desk.setting.database.worker.execute(
+            """INSERT INTO conversation_messages (workspace_id, conversation_id, channel_id, direction, author, kind,
+                                                  text, provider_id, message_id, state, at)
+               VALUES ($1, $2, $3, 'out', 'app', 'text', 'Mine', $4, $5, 'accepted', $6)""",
+            desk.setting.workspace,
+            each,
+            desk.setting.channel,
+            provider_id,
+            message_id,
+            at,
+        )
+
+    # What a program sends through Pombo answers nobody, and what a sync brings of the past is no answer to this.
+    await answered("m_1", ago(), message_id=4711)
+    await answered("m_2", ago(hours=1))
+    assert (await say(desk.ana, each, lastSeenMessageId=seen)).status_code == 202
+    await answered("m_3", ago())
+    refused = await say(desk.ana, each, lastSeenMessageId=seen)
+    error = desk.api.error(refused)
+    assert (error["code"], error["details"]["providerId"]) == ("answered_meanwhile", "m_3")
+    assert (await say(desk.ana, each, lastSeenMessageId=seen, force=True)).status_code == 202
+    assert (await say(desk.ana, each, lastSeenMessageId=error["details"]["id"])).status_code == 202
+
+
 async def test_two_answers_at_once_collide_too(desk: Desk) -> None:
     each = await desk.conversation()
     seen = (await desk.thread(each))[0]["id"]

@@ -67,8 +67,8 @@ class MessageRequest(WithContent):
     attachment: AttachmentRequest | None = Field(None, description="Of a reply; its text is the caption then.")
     last_seen_message_id: Annotated[int, Field(ge=0, le=2**63 - 1)] | None = Field(
         None,
-        description="The newest message that the agent has seen, by `id`: refused if a colleague has answered after "
-        "it. What the contact wrote after it stays unread.",
+        description="The newest message that the agent has seen, by `id`: refused if somebody else has answered "
+        "after it. What the contact wrote after it stays unread.",
     )
     reply_to: Id | None = Field(None, description="Of a reply: the message of the thread that it quotes.")
     force: bool = Field(False, description="Answers even so.")

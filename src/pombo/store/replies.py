@@ -50,6 +50,7 @@ class Uploaded(NamedTuple):
 class Answer(NamedTuple):
     id: int
     agent_id: AgentId | None
+    """None of one from outside of Pombo, or by a program's key."""
 
 
 _ADD = """
@@ -68,13 +69,17 @@ WHERE c.workspace_id = $1 AND c.id = $2 AND m.workspace_id = $1 AND m.id = $3
 """
 
 # The newest suffice: nobody has overlooked a hundred messages. Replies of one conversation have rising ids, for each is
-# written with the conversation locked.
+# written with the conversation locked. An answer from elsewhere (Meta's inbox, the WhatsApp app) has no message of
+# ours; one that a sync brings of the past is older than what was seen.
 _ANSWERED = """
 SELECT id, agent_id FROM (
-    SELECT id, author, kind, agent_id FROM conversation_messages
+    SELECT id, author, kind, agent_id, message_id, at FROM conversation_messages
     WHERE workspace_id = $1 AND conversation_id = $2 ORDER BY at DESC, id DESC LIMIT 100
 ) newest
-WHERE author = 'agent' AND kind <> 'note' AND id > $3 AND agent_id IS DISTINCT FROM $4
+WHERE id > $3 AND (
+    author = 'agent' AND kind <> 'note' AND agent_id IS DISTINCT FROM $4
+    OR author = 'app' AND message_id IS NULL AND at >= coalesce(
+        (SELECT at FROM conversation_messages WHERE workspace_id = $1 AND id = $3), '-infinity'))
 ORDER BY id DESC LIMIT 1
 """
 
@@ -240,7 +245,7 @@ async def answered_since(
     message_id: int,
     agent_id: AgentId | None,
 ) -> Answer | None:
-    """The newest reply after that message by anybody but the agent."""
+    """The newest reply after that message by anybody but the agent: a colleague, or from outside of Pombo."""
     row = await connection.fetchrow(_ANSWERED, workspace_id, conversation_id, message_id, agent_id)
     return None if row is None else Answer(*row)
 
