@@ -1,6 +1,6 @@
 """`reply`: how long an agent's reply takes from the API to being accepted, while bulk messages wait and are sent.
 
-One `pombo worker`, one `pombo api`. Replies are posted at an even pace, each to a recipient of its own, in turn over
+One `pombo worker`, one `pombo api`. Replies are posted at an even pace, each in a conversation of its own, in turn over
 all channels; the answering server says when it answered them. Its latency is in the figures, and taken off in one.
 """
 
@@ -30,6 +30,21 @@ _FIRST_REPLY = 100_000_000
 _WARM_UP_S = 3.0
 _CONNECTIONS = 8
 _END_S = 30.0
+# Numbered from 1; each contact has just written.
+_CONVERSATIONS = """
+WITH person AS (
+    SELECT n, ($2::bigint[])[1 + (n - 1) % cardinality($2)] AS channel_id, recipient
+    FROM unnest($3::text[]) WITH ORDINALITY AS r (recipient, n)
+), contact AS (
+    INSERT INTO contacts (workspace_id, id, channel_id, external_id, last_inbound_at)
+    SELECT $1, n, channel_id, recipient, now() FROM person
+), known AS (
+    INSERT INTO identities (workspace_id, channel_id, identity, contact_id)
+    SELECT $1, channel_id, recipient, n FROM person
+)
+INSERT INTO conversations (workspace_id, id, channel_id, contact_id, last_inbound_at)
+SELECT $1, n, channel_id, n, now() FROM person
+"""
 _POST = (
     b"POST /api/send-message HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer %b\r\n"
     b"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n%b"
@@ -76,6 +91,9 @@ async def _measure(
 ) -> dict[str, Any]:
     async with Database.open(url, "pombo bench") as database:
         seeded = await seed(database, wire, options.channels, options.waiting, rate=rate)
+        recipients = [wire.recipient(_FIRST_REPLY + n) for n in range(count)]
+        async with database.transaction() as made:
+            await made.execute(_CONVERSATIONS, seeded.workspace_id, seeded.channel_ids, recipients)
     await settle_down(url)
     connection = await pombo_processes.connect(url)
     async with pombo_processes.worker(url, server.url), pombo_processes.api(url):
@@ -83,7 +101,7 @@ async def _measure(
         await open_stream(connection, seeded)
         await asyncio.sleep(_WARM_UP_S)
         answered, began = (await asyncio.to_thread(server.counts))["answered"], time.monotonic()
-        posted = await _post_replies(seeded, wire, count, options.replies)
+        posted = await _post_replies(seeded, count, options.replies)
         bulk = (await asyncio.to_thread(server.counts))["answered"] - answered
         seconds = time.monotonic() - began
         times = await _all_answered(server)
@@ -99,7 +117,7 @@ async def _measure(
     }
 
 
-async def _post_replies(seeded: Seeded, wire: Wire, count: int, rate: float) -> "array[float]":
+async def _post_replies(seeded: Seeded, count: int, rate: float) -> "array[float]":
     """Posts at the pace, whether or not earlier ones were answered; returns when each was posted (time.monotonic)."""
     posted = array("d", bytes(8 * count))
     free: asyncio.Queue[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = asyncio.Queue()
@@ -108,8 +126,7 @@ async def _post_replies(seeded: Seeded, wire: Wire, count: int, rate: float) -> 
 
     async def post(n: int) -> None:
         document = {
-            "channelId": seeded.channel_ids[n % len(seeded.channel_ids)],
-            "recipient": wire.recipient(_FIRST_REPLY + n),
+            "conversationId": n + 1,
             "content": {"type": "text", "text": TEXT},
         }
         body = json.dumps(document).encode()

@@ -15,7 +15,6 @@ from pombo.domain.ids import AgentId, ChannelId, ConversationId, MessageId, Work
 from pombo.domain.liquid import compile_text
 from pombo.domain.replies import Reply
 from pombo.store import (
-    contact_profiles,
     conversations,
     direct,
     inbox_events,
@@ -99,7 +98,6 @@ async def _begin(
     conversation = await conversations.lock(connection, workspace_id, ids[workspace_id, contact_id])
     assert conversation is not None  # only who holds the channel's lock takes one away
     if not found:
-        await contact_profiles.want(connection, [(workspace_id, contact_id)])
         conversation = conversation._replace(status=status, assignee_id=assignee_id)
         await conversations.save(connection, workspace_id, conversation)
     return conversation
