@@ -15,6 +15,7 @@ from pombo.domain.ids import AgentId, ChannelId, ConversationId, MessageId, Work
 from pombo.domain.liquid import compile_text
 from pombo.domain.replies import Reply
 from pombo.store import (
+    contact_profiles,
     conversations,
     direct,
     inbox_events,
@@ -46,9 +47,7 @@ async def send(
     """
     conversation = await conversations.lock_of(connection, workspace_id, channel_id, recipient)
     if conversation is None:
-        status = "closed" if agent_id is None else "open"
-        assignee_id = agent_id if assigns else None
-        conversation = await _begin(connection, workspace_id, channel_id, recipient, status, assignee_id)
+        conversation = await _begin(connection, workspace_id, channel_id, recipient, agent_id, assigns)
     message_id = await direct.enqueue(
         connection,
         workspace_id=workspace_id,
@@ -83,8 +82,8 @@ async def _begin(
     workspace_id: WorkspaceId,
     channel_id: ChannelId,
     recipient: str,
-    status: str,
-    assignee_id: AgentId | None,
+    agent_id: AgentId | None,
+    assigns: bool,
 ) -> Conversation:
     """A conversation with whoever has this address; locked. Somebody who writes at this moment may have begun it."""
     await inbox_people.lock_channels(connection, [(workspace_id, channel_id)])
@@ -98,7 +97,11 @@ async def _begin(
     conversation = await conversations.lock(connection, workspace_id, ids[workspace_id, contact_id])
     assert conversation is not None  # only who holds the channel's lock takes one away
     if not found:
-        conversation = conversation._replace(status=status, assignee_id=assignee_id)
+        if agent_id is not None:
+            # Programs write to thousands, of whom those will have names who answer.
+            await contact_profiles.want(connection, [(workspace_id, contact_id)])
+        status = "closed" if agent_id is None else "open"
+        conversation = conversation._replace(status=status, assignee_id=agent_id if assigns else None)
         await conversations.save(connection, workspace_id, conversation)
     return conversation
 

@@ -11,10 +11,10 @@ _WANT = """
 WITH nameless AS (
     UPDATE contacts c SET profile_asked_at = now()
     FROM unnest($1::bigint[], $2::bigint[]) AS w (workspace_id, id)
-    JOIN contacts o ON o.workspace_id = w.workspace_id AND o.id = w.id
-    JOIN channels ch ON ch.workspace_id = o.workspace_id AND ch.id = o.channel_id AND ch.kind = 'messenger'
-    WHERE c.workspace_id = o.workspace_id AND c.id = o.id AND c.name IS NULL
+    WHERE c.workspace_id = w.workspace_id AND c.id = w.id AND c.name IS NULL
       AND (c.profile_asked_at IS NULL OR c.profile_asked_at < now() - interval '30 days')
+      AND EXISTS (SELECT FROM channels ch
+                  WHERE ch.workspace_id = c.workspace_id AND ch.id = c.channel_id AND ch.kind = 'messenger')
     RETURNING c.workspace_id, c.id, c.channel_id, c.external_id
 ), jobs AS (
     INSERT INTO channel_jobs (workspace_id, channel_id, kind, payload, dedupe_key)
