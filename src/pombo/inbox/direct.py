@@ -62,12 +62,9 @@ async def send(
         connection,
         workspace_id,
         conversation,
+        said,
         agent_id=agent_id,
         message_id=message_id,
-        kind=said.kind,
-        text=said.shown_text,
-        content=json.dumps(said.kept()),
-        reply_to=None,
         author="app" if agent_id is None else "agent",
     )
     # It answers nobody: who is unread stays so, and what is closed.

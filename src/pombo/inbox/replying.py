@@ -62,12 +62,9 @@ async def reply(
         connection,
         workspace_id,
         conversation,
+        said,
         agent_id=agent_id,
         message_id=message_id,
-        kind=said.kind,
-        text=said.shown_text,
-        content=json.dumps(said.kept()),
-        reply_to=said.quoted,
     )
     await wait_for_file(connection, workspace_id, conversation, added, said, message_id)
     assignee_id = conversation.assignee_id

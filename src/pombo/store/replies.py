@@ -10,9 +10,11 @@ as it is by then, with the message locked: however often and in whatever order i
 truth.
 """
 
+import json
 from typing import Literal, NamedTuple
 
 from pombo.domain.ids import AgentId, ChannelId, ConversationId, MessageId, WorkspaceId
+from pombo.domain.replies import Reply
 from pombo.store import inbox_events, message_changes
 from pombo.store.conversations import Conversation
 from pombo.store.database import Connection
@@ -200,16 +202,13 @@ async def add_reply(
     connection: Connection,
     workspace_id: WorkspaceId,
     conversation: Conversation,
+    said: Reply,
     *,
     agent_id: AgentId | None,
     message_id: MessageId | None,
-    kind: str,
-    text: str | None,
-    content: str,
-    reply_to: str | None,
     author: Literal["agent", "app"] = "agent",
 ) -> int:
-    """Returns the conversation message's id; the conversation must be locked. `content` is JSON text."""
+    """Returns the conversation message's id; the conversation must be locked."""
     added: int = await connection.fetchval(
         _ADD,
         workspace_id,
@@ -217,10 +216,10 @@ async def add_reply(
         conversation.channel_id,
         agent_id,
         message_id,
-        kind,
-        text,
-        content,
-        reply_to,
+        said.kind,
+        said.shown_text,
+        json.dumps(said.kept()),
+        said.quoted,
         author,
     )
     return added
