@@ -45,7 +45,8 @@ async def sweep(connection: Connection, table: SweptTable, age: timedelta) -> in
 
 
 async def forget_settled_doubts(connection: Connection) -> int:
-    """Doubts and retries noted while evidence settles the message are newer than the settlement's view of the table."""
+    """Doubts that a crash has left between a settlement and their end, and retries noted while evidence settled their
+    message, which are newer than the settlement's view of the table."""
     forgotten = 0
     for table, older in (("doubts", "AND t.since < now() - interval '1 minute'"), ("retries", "")):
         done = await connection.execute(

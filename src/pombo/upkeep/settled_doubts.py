@@ -1,4 +1,4 @@
-"""Doubts whose message was settled in the very moment in which they were noted."""
+"""Doubts whose message is settled: what a crash has left of them, where no worker looks at the channel any more."""
 
 from pombo.store import sweep
 from pombo.store.database import Database
