@@ -11,6 +11,7 @@ from pombo.store import (
     cancelling,
     channel_evidence,
     doubts,
+    early_receipts,
     held,
     leases,
     order,
@@ -25,9 +26,10 @@ from pombo.store.cancelling import Cancelling
 from pombo.store.channel_evidence import Heard
 from pombo.store.database import Connection
 from pombo.store.doubts import DoubtKey
+from pombo.store.early_receipts import AcceptedMessage
 from pombo.store.held import DoubtAction, Selection
 from pombo.store.outbox import BEGINNING, Reading, Undecided
-from pombo.store.receipts import AcceptedMessage, Receipt, Watermark
+from pombo.store.receipts import Receipt, Watermark
 from pombo.store.settlement import ACCEPTED, FAILED, Evidence, Settled
 from tests.plans.dataset import (
     ALSO_READY,
@@ -296,8 +298,8 @@ async def applies_receipts_with_metas_id(connection: Connection, slices: Slices)
 async def keeps_receipts_that_match_nothing(connection: Connection, slices: Slices) -> None:
     foreign = [Receipt(1, 1, f"nobody_{n}", 4, datetime.now(UTC)) for n in range(100)]
     assert (await receipts.apply(connection, foreign)).unmatched == foreign
-    await receipts.keep(connection, foreign, [])
-    await receipts.catch_up(connection, foreign)
+    await early_receipts.keep(connection, foreign, [])
+    await early_receipts.catch_up(connection, foreign)
 
 
 @work(pages=6_000)
@@ -308,30 +310,30 @@ async def applies_watermarks(connection: Connection, slices: Slices) -> None:
         TODAY,
     )
     marks = [Watermark(1, channel_id, name, 4, datetime.now(UTC)) for channel_id, name in recipients]
-    await receipts.keep(connection, [], marks)
-    await receipts.catch_up(connection, watermarks=marks)
+    await early_receipts.keep(connection, [], marks)
+    await early_receipts.catch_up(connection, watermarks=marks)
 
 
 @work(pages=3_500)
 async def looks_for_what_was_kept(connection: Connection, slices: Slices) -> None:
     today = datetime.now(UTC).date()
     found = [Settled(1, c, id, 1, today, ACCEPTED, name) for id, c, name in slices.logged(100)]
-    await receipts.apply_pending(connection, found)
+    await early_receipts.apply_pending(connection, found)
 
 
 @work(pages=1_000)
 async def looks_for_what_was_kept_of_older_ones(connection: Connection, slices: Slices) -> None:
     older = [AcceptedMessage(1, c, id, name, YESTERDAY) for id, c, name in slices.logged(20, day=0)]
-    await receipts.catch_up(connection, settled=older)
+    await early_receipts.catch_up(connection, settled=older)
 
 
 @work(pages=2_000)
 async def pages_through_what_was_kept(connection: Connection, slices: Slices) -> None:
     since = datetime.now(UTC) - timedelta(days=1)
-    page = await receipts.kept_receipts(connection, since, None, 500)
-    assert len(await receipts.kept_receipts(connection, since, page[-1], 500)) == 500
-    marks = await receipts.kept_watermarks(connection, since, None, 500)
-    assert len(await receipts.kept_watermarks(connection, since, marks[-1], 500)) == 500
+    page = await early_receipts.kept_receipts(connection, since, None, 500)
+    assert len(await early_receipts.kept_receipts(connection, since, page[-1], 500)) == 500
+    marks = await early_receipts.kept_watermarks(connection, since, None, 500)
+    assert len(await early_receipts.kept_watermarks(connection, since, marks[-1], 500)) == 500
 
 
 # --- webhooks --------------------------------------------------------------------------------------------------------

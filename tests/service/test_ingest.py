@@ -17,7 +17,7 @@ from pombo.domain.outcomes import DeliveryState
 from pombo.domain.sendkey import format_day, format_key
 from pombo.ingest import ingester as ingester_module
 from pombo.ingest.ingester import Ingester
-from pombo.store import receipts, settlement, webhooks
+from pombo.store import early_receipts, receipts, settlement, webhooks
 from pombo.store.database import TRY_AGAIN, Connection, Database
 from pombo.store.errors import DatabaseUnavailable
 from pombo.store.secrets import SecretBox
@@ -156,7 +156,7 @@ async def outcome(connection: Connection, message: Message) -> None:
         message.workspace_id, message.channel_id, message.id, 1, message.day, ACCEPTED, message.provider_id
     )
     await settlement.settle(connection, [accepted])
-    await receipts.apply_pending(connection, [accepted])
+    await early_receipts.apply_pending(connection, [accepted])
 
 
 async def state(connection: Connection, message: Message) -> int | None:
@@ -312,7 +312,7 @@ async def test_an_outcome_written_between_ingests_look_and_its_commit_is_seen_by
         transaction = blocker.transaction()
         await transaction.start()
         kept = receipts.Receipt(by_id.workspace_id, page, by_id.provider_id, DELIVERED, by_id.intent_at)
-        await receipts.keep(blocker, [kept], [])
+        await early_receipts.keep(blocker, [kept], [])
         ingesting = asyncio.create_task(ingester.run_once())
         await someone_waits_for(connection, blocker)
         for message in (by_id, by_watermark):

@@ -7,7 +7,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from pombo.domain.outcomes import DeliveryState
-from pombo.store import events, partitions, receipts, sweep, webhooks
+from pombo.store import early_receipts, events, partitions, sweep, webhooks
 from pombo.store.database import Connection, Database
 from pombo.store.events import Event
 from pombo.store.lock import open_lock
@@ -62,7 +62,7 @@ async def test_what_was_kept_is_applied_when_everyone_died_before_looking_again(
     database: Database, connection: Connection, house: House, channel: int
 ) -> None:
     by_id, by_watermark = [await house.accepted(connection, channel, name) for name in ("one", "two")]
-    await receipts.keep(connection, [receipt(by_id)], [watermark(by_watermark)])
+    await early_receipts.keep(connection, [receipt(by_id)], [watermark(by_watermark)])
     await connection.execute("UPDATE pending_receipts SET received_at = now() - interval '2 days'")
     await connection.execute("UPDATE watermarks SET received_at = now() - interval '2 days'")
 
@@ -78,7 +78,7 @@ async def test_later_rounds_look_only_at_what_was_kept_of_late(
     duty = KeptReceipts()
     await duty.run_once(database)
     long_ago, of_late = [await house.accepted(connection, channel, name) for name in ("one", "two")]
-    await receipts.keep(connection, [receipt(long_ago), receipt(of_late)], [])
+    await early_receipts.keep(connection, [receipt(long_ago), receipt(of_late)], [])
     await connection.execute(
         "UPDATE pending_receipts SET received_at = now() - interval '1 hour' WHERE provider_id = $1",
         long_ago.provider_id,
@@ -95,7 +95,7 @@ async def test_all_pages_of_what_was_kept_are_looked_at(
     monkeypatch.setattr("pombo.upkeep.kept_receipts._PAGE", 2)
     messages = [await house.accepted(connection, channel, str(n)) for n in range(7)]
     foreign = [receipt(message)._replace(provider_id=f"foreign {message.id}") for message in messages]
-    await receipts.keep(connection, [*map(receipt, messages), *foreign], [watermark(messages[0])])
+    await early_receipts.keep(connection, [*map(receipt, messages), *foreign], [watermark(messages[0])])
 
     await KeptReceipts().run_once(database)
 
@@ -109,7 +109,7 @@ async def test_receipts_that_are_nobodys_are_swept_after_three_days(
 ) -> None:
     stale, fresh = [await house.prepare(connection, channel, name) for name in ("stale", "fresh")]
     for message in (stale, fresh):
-        await receipts.keep(connection, [receipt(message)], [watermark(message)])
+        await early_receipts.keep(connection, [receipt(message)], [watermark(message)])
     age = "now() - interval '73 hours'"
     await connection.execute(
         f"UPDATE pending_receipts SET received_at = {age} WHERE provider_id = $1", stale.provider_id

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from pombo.domain.outcomes import DeliveryState
-from pombo.store import partitions, receipts
+from pombo.store import early_receipts, partitions, receipts
 from pombo.store.database import Connection, Database, connect
 from pombo.store.planning import plan_by_index
 from pombo.store.receipts import Receipt, Watermark
@@ -49,12 +49,12 @@ async def apply(connection: Connection, *given: Receipt) -> list[Receipt]:
 
 async def catch_up(connection: Connection, given: list[Receipt], marks: list[Watermark]) -> None:
     async with connection.transaction():
-        await receipts.catch_up(connection, given, marks)
+        await early_receipts.catch_up(connection, given, marks)
 
 
 async def apply_pending(connection: Connection, *messages: Message) -> None:
     accepted = [Settled(m.workspace_id, m.channel_id, m.id, 1, m.day, ACCEPTED, m.provider_id) for m in messages]
-    await receipts.apply_pending(connection, accepted)
+    await early_receipts.apply_pending(connection, accepted)
 
 
 def just_after(message: Message, seconds: float = 1) -> datetime:
@@ -150,7 +150,7 @@ async def test_a_receipt_of_another_channel_or_workspace_touches_nothing(
     ]
 
     unmatched = await apply(connection, *theirs)
-    await receipts.keep(connection, unmatched, [Watermark(house.workspace_id, elsewhere, "psid", READ, at)])
+    await early_receipts.keep(connection, unmatched, [Watermark(house.workspace_id, elsewhere, "psid", READ, at)])
     await catch_up(connection, unmatched, [Watermark(stranger.workspace_id, channel, "psid", READ, at)])
 
     assert set(unmatched) == set(theirs)
@@ -201,7 +201,7 @@ async def test_a_watermark_in_the_future_covers_nothing_that_is_sent_later(
 ) -> None:
     first = await house.accepted(connection, channel)
     mark = watermark(first, READ, datetime(2999, 1, 1, tzinfo=UTC))
-    await receipts.keep(connection, [], [mark])
+    await early_receipts.keep(connection, [], [mark])
     await catch_up(connection, [], [mark])
 
     later = await house.accepted(connection, channel)
@@ -231,7 +231,7 @@ async def test_a_receipt_kept_before_the_outcome_is_found_by_the_sender(
 
     unmatched = await apply(connection, *given)
     assert unmatched == given
-    await receipts.keep(connection, unmatched, [])
+    await early_receipts.keep(connection, unmatched, [])
     await catch_up(connection, unmatched, [])
     await house.accept(connection, message)
     await apply_pending(connection, message)
@@ -250,7 +250,7 @@ async def test_a_receipt_whose_keeping_commits_after_the_sender_looked_is_found_
     async with database.transaction() as ingest:
         unmatched = (await receipts.apply(ingest, [given])).unmatched
         await house.accept(connection, message)
-        await receipts.keep(ingest, unmatched, [])
+        await early_receipts.keep(ingest, unmatched, [])
         await apply_pending(connection, message)
     assert (await row(connection, message))["state"] == ACCEPTED
     await catch_up(connection, unmatched, [])
@@ -265,7 +265,7 @@ async def test_a_watermark_kept_before_the_outcome_is_found_by_the_sender(
     message = await house.prepare(connection, channel)
     mark = watermark(message, READ, just_after(message, 0))
 
-    await receipts.keep(connection, [], [mark])
+    await early_receipts.keep(connection, [], [mark])
     await catch_up(connection, [], [mark])
     await house.accept(connection, message)
     await apply_pending(connection, message)
@@ -280,7 +280,7 @@ async def test_a_watermark_whose_keeping_commits_after_the_sender_looked_is_foun
     mark = watermark(message, READ, just_after(message, 0))
 
     async with database.transaction() as ingest:
-        await receipts.keep(ingest, [], [mark])
+        await early_receipts.keep(ingest, [], [mark])
         await house.accept(connection, message)
         await apply_pending(connection, message)
     assert (await row(connection, message))["state"] == ACCEPTED
@@ -294,7 +294,7 @@ async def test_both_sides_looking_at_once_count_a_receipt_once(
 ) -> None:
     messages = [await house.prepare(connection, channel, run_id=5) for _ in range(50)]
     given = [receipt(message, READ, just_after(message)) for message in messages]
-    await receipts.keep(connection, given, [])
+    await early_receipts.keep(connection, given, [])
     for message in messages:
         await house.accept(connection, message)
 
@@ -318,11 +318,11 @@ async def test_of_repeated_kept_receipts_the_earliest_time_is_kept(
     message = await house.prepare(connection, channel)
     for seconds in (5, 3, 4):
         kept = receipt(message, DELIVERED, just_after(message, seconds))
-        await receipts.keep(connection, [kept, kept], [])
+        await early_receipts.keep(connection, [kept, kept], [])
 
-    pages = await receipts.kept_receipts(connection, datetime(2000, 1, 1, tzinfo=UTC), None, 10)
+    pages = await early_receipts.kept_receipts(connection, datetime(2000, 1, 1, tzinfo=UTC), None, 10)
     assert pages == [receipt(message, DELIVERED, just_after(message, 3))]
-    assert await receipts.kept_receipts(connection, datetime(2000, 1, 1, tzinfo=UTC), pages[-1], 10) == []
+    assert await early_receipts.kept_receipts(connection, datetime(2000, 1, 1, tzinfo=UTC), pages[-1], 10) == []
 
 
 async def test_workers_that_apply_the_same_receipts_in_other_orders_never_wait_for_each_other(
@@ -372,12 +372,12 @@ async def test_every_message_is_found_by_its_own_index_even_in_a_partition_not_a
         (receipts._LOCATE_BY_KEY, by_id, (workspaces, channels, some, dates, *days)),
         (receipts._LOCATE_BY_PROVIDER_ID, by_provider_id, (workspaces, channels, provider_ids, *days)),
         (
-            receipts._LOCATE_BY_WATERMARK,
+            early_receipts._LOCATE_BY_WATERMARK,
             by_recipient,
             (workspaces, channels, [f"psid{n}" for n in some], states, [now] * 500, days[1]),
         ),
-        (receipts._LOCATE_BY_KEPT_WATERMARK, by_id, (workspaces, channels, some, *days)),
-        (receipts._TAKE_KEPT, by_id, (workspaces, channels, some, provider_ids, *days)),
+        (early_receipts._LOCATE_BY_KEPT_WATERMARK, by_id, (workspaces, channels, some, *days)),
+        (early_receipts._TAKE_KEPT, by_id, (workspaces, channels, some, provider_ids, *days)),
         (receipts._MOVE, by_id, (workspaces, some, dates, states, [now] * 500, [], [], today, today)),
     ]
     for statement, index, arguments in cases:

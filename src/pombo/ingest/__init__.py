@@ -18,7 +18,7 @@ Invariants
   message, hence once. A status without our key that overtakes our own outcome is moved by others, and not heeded.
 - A body signed with an app's secret reaches only that app's channels in that app's workspace.
 - A receipt that matches no message is kept (`pending_receipts`, `watermarks`), committed, and only then looked for
-  again. `pombo.store.receipts` explains the race this ends.
+  again. `pombo.store.early_receipts` explains the race this ends.
 
 What happens when
 - the worker dies: its locks go with it, and another takes the same rows at once.

@@ -12,12 +12,22 @@ from pombo.ingest.notices import heed
 from pombo.ingest.people import renamed
 from pombo.ingest.status_errors import heed as heed_failures
 from pombo.meta.webhooks import WebhookFormatError, parse_webhook
-from pombo.store import app_receipts, campaign_replies, channel_evidence, own_messages, receipts, settlement, webhooks
+from pombo.store import (
+    app_receipts,
+    campaign_replies,
+    channel_evidence,
+    early_receipts,
+    own_messages,
+    receipts,
+    settlement,
+    webhooks,
+)
 from pombo.store.database import TRY_AGAIN, Connection, Database
+from pombo.store.early_receipts import AcceptedMessage
 from pombo.store.errors import DatabaseUnavailable
 from pombo.store.events import ring
 from pombo.store.planning import plan_by_index
-from pombo.store.receipts import AcceptedMessage, Receipt
+from pombo.store.receipts import Receipt
 from pombo.store.webhooks import QueuedWebhook
 from pombo.telemetry import log
 
@@ -157,7 +167,7 @@ class Ingester:
             heard += confirmed
             await heed_failures(connection, findings.failures)
             unmatched, moved, elsewhere = await receipts.apply(connection, findings.receipts)
-            await receipts.keep(connection, unmatched, findings.watermarks)
+            await early_receipts.keep(connection, unmatched, findings.watermarks)
             await channel_evidence.note(connection, heard)
         if unknown_messages:
             findings.people.extend(in_full(batch, channels, unknown_messages))
@@ -165,7 +175,7 @@ class Ingester:
         settled = [AcceptedMessage(e.workspace_id, e.channel_id, e.message_id, e.provider_id, e.day) for e in evidence]
         if settled or unmatched or findings.watermarks:
             async with self._database.transaction() as connection:
-                moved += await receipts.catch_up(connection, unmatched, findings.watermarks, settled)
+                moved += await early_receipts.catch_up(connection, unmatched, findings.watermarks, settled)
         await self._show(findings, unmatched, moved)
 
     async def _show(self, findings: Findings, unmatched: Sequence[Receipt], moved: Sequence[tuple[int, int]]) -> None:

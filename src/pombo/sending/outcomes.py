@@ -15,7 +15,7 @@ from pombo.domain.classes import MessageClass
 from pombo.domain.outcomes import ErrorClass, SendError
 from pombo.sending.lane import Lane
 from pombo.sending.outgoing import Outgoing, Stream
-from pombo.store import channels, consequences, cooldowns, outbox, receipts, settlement, suppressions
+from pombo.store import channels, consequences, cooldowns, early_receipts, outbox, settlement, suppressions
 from pombo.store.channels import Stop
 from pombo.store.consequences import RunPause
 from pombo.store.cooldowns import Cooldown
@@ -340,7 +340,7 @@ class OutcomeWriter:
                 continue
             try:
                 async with self._database.borrow(for_lanes=True) as connection:
-                    await receipts.apply_pending(connection, accepted)
+                    await early_receipts.apply_pending(connection, accepted)
             except (DatabaseUnavailable, *TRY_AGAIN) as error:
                 log.warning("early_receipts_left_to_upkeep", messages=len(accepted), reason=str(error))
 

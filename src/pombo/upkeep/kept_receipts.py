@@ -7,7 +7,7 @@ round, which follows every crash of the process that did this, all of it.
 
 from datetime import UTC, datetime, timedelta
 
-from pombo.store import campaign_replies, receipts, sweep
+from pombo.store import campaign_replies, early_receipts, sweep
 from pombo.store.database import Database
 from pombo.store.planning import plan_by_index
 
@@ -39,11 +39,11 @@ class KeptReceipts:
         receipt = watermark = None
         while True:
             async with database.transaction() as connection:
-                waiting = await receipts.kept_receipts(connection, self._since, receipt, _PAGE)
-                marks = await receipts.kept_watermarks(connection, self._since, watermark, _PAGE)
+                waiting = await early_receipts.kept_receipts(connection, self._since, receipt, _PAGE)
+                marks = await early_receipts.kept_watermarks(connection, self._since, watermark, _PAGE)
                 if not waiting and not marks:
                     return
-                moved = await receipts.catch_up(connection, waiting, marks)
+                moved = await early_receipts.catch_up(connection, waiting, marks)
             if moved:
                 async with database.transaction() as connection:
                     await campaign_replies.follow_states(connection, moved, await plan_by_index(connection))
