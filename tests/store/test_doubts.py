@@ -19,6 +19,7 @@ from pombo.store.held import Selection
 from pombo.store.outbox import Undecided
 from pombo.store.settlement import Evidence
 from pombo.store.worker_lock import WorkerLock
+from tests.locks import blocked
 from tests.seeding import SeededRun, add_run, figures
 from tests.store.conftest import Tenant, sent_under
 
@@ -245,13 +246,6 @@ async def test_a_takeover_and_a_proof_at_the_same_time_leave_no_doubt(
     assert await figures(stage.connection, run) == {"total": 1} | ({"accepted": 1} if told == "accepted" else {})
     assert await stage.connection.fetch("SELECT message_id FROM doubts") == []
     assert await stage.connection.fetch("SELECT state FROM outbox") == ([] if told == "accepted" else [(b"r",)])
-
-
-async def blocked(connection: Connection) -> None:
-    """Returns when some statement waits for a lock."""
-    async with asyncio.timeout(20):
-        while not await connection.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"):
-            await asyncio.sleep(0.01)
 
 
 # --- what is known ----------------------------------------------------------------------------------------------------

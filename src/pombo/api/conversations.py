@@ -120,12 +120,13 @@ async def list_conversations(
 async def get_conversation(conversation_id: ConversationId, workspace: Workspace, given: Given) -> Response:
     async with given.database.tenant(workspace) as connection:
         facts = await conversations.window_facts(connection, workspace, conversation_id)
-        if facts is None:
-            raise conversation_not_found(conversation_id)
-        (row,) = await conversations.show(connection, workspace, [conversation_id])
+        rows = await conversations.show(connection, workspace, [conversation_id])
+    # A merge may take it away between the two.
+    if facts is None or not rows:
+        raise conversation_not_found(conversation_id)
     found = reply_window(*facts)
     window = WindowShape(open=found.open, closes_at=found.closes_at, allowed=list(found.allowed))
-    return raw(f'{{"conversation":{row},"window":{window.model_dump_json(by_alias=True)}}}')
+    return raw(f'{{"conversation":{rows[0]},"window":{window.model_dump_json(by_alias=True)}}}')
 
 
 @router.patch("/{conversationId}", response_model=ConversationShape)

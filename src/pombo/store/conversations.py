@@ -39,14 +39,17 @@ JOIN conversations c ON c.workspace_id = i.workspace_id AND c.contact_id = i.con
 WHERE i.workspace_id = $1 AND i.channel_id = $2 AND i.identity = $3
 """
 
-_LOCK = """
+_LOCK = "SELECT FROM conversations WHERE workspace_id = $1 AND id = $2 FOR UPDATE"
+
+# A statement after the one that locked, and so may have waited: only a new one sees what others had changed meanwhile
+# in other rows, such as the contact's number, which may be another person's now.
+_READ = """
 SELECT c.id, c.version, c.channel_id, ch.kind, p.external_id AS recipient, c.status, c.snoozed_until, c.assignee_id,
        c.label_ids, c.unread, c.last_inbound_at, c.last_inbound_id, clock_timestamp() AS now
 FROM conversations c
 JOIN contacts p ON p.workspace_id = c.workspace_id AND p.id = c.contact_id
 JOIN channels ch ON ch.workspace_id = c.workspace_id AND ch.id = c.channel_id
 WHERE c.workspace_id = $1 AND c.id = $2
-FOR UPDATE OF c
 """
 
 _SHOW = f"""
@@ -103,7 +106,9 @@ RETURNING workspace_id, id
 
 
 async def lock(connection: Connection, workspace_id: WorkspaceId, conversation_id: int) -> Conversation | None:
-    row = await connection.fetchrow(_LOCK, workspace_id, conversation_id)
+    if await connection.fetchrow(_LOCK, workspace_id, conversation_id) is None:
+        return None
+    row = await connection.fetchrow(_READ, workspace_id, conversation_id)
     if row is None:
         return None
     return Conversation(**{**row, "kind": ChannelKind(row["kind"])})

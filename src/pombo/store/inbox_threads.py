@@ -71,15 +71,21 @@ ON CONFLICT (workspace_id, channel_id, provider_id) DO NOTHING
 RETURNING workspace_id, id, conversation_id, channel_id, provider_id, author, at, content ? 'attachments'
 """
 
+_LOCK = """
+SELECT FROM (SELECT * FROM unnest($1::bigint[], $2::bigint[]) AS t (workspace_id, id) ORDER BY workspace_id, id) t
+CROSS JOIN LATERAL (
+    SELECT FROM conversations WHERE workspace_id = t.workspace_id AND id = t.id OFFSET 0 FOR UPDATE
+) c
+"""
+
 # Notes are the team's own; what Meta tells stands at the end only where nothing else does.
 _TOUCH = f"""
 WITH touched AS MATERIALIZED (
     SELECT t.*, c.contact_id
-    FROM (SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::integer[], $4::bigint[])
-              AS t (workspace_id, id, unread, last_inbound_id)
-          ORDER BY workspace_id, id) t
+    FROM unnest($1::bigint[], $2::bigint[], $3::integer[], $4::bigint[])
+        AS t (workspace_id, id, unread, last_inbound_id)
     CROSS JOIN LATERAL (
-        SELECT contact_id FROM conversations WHERE workspace_id = t.workspace_id AND id = t.id OFFSET 0 FOR UPDATE
+        SELECT contact_id FROM conversations WHERE workspace_id = t.workspace_id AND id = t.id OFFSET 0
     ) c
 ), last AS MATERIALIZED (
     SELECT t.*, p.last_inbound_at, coalesce(spoken.at, told.at) AS at,
@@ -162,6 +168,8 @@ async def touch(
     `news` are new messages of their contacts that count as unread, in the order of their ids.
     """
     if conversations:
+        # By a statement of its own, for it may wait for an agent's reply: the next one sees that.
+        await connection.execute(_LOCK, *columns(conversations))
         unread = Counter((row.workspace_id, row.conversation_id) for row in news)
         last = {(row.workspace_id, row.conversation_id): row.id for row in news}
         await connection.execute(_TOUCH, *columns([(*key, unread[key], last.get(key, 0)) for key in conversations]))
