@@ -149,6 +149,21 @@ async def test_an_agent_begins_a_conversation_that_is_the_agent_s(api: Api, kind
         assert await connection.fetchval("SELECT count(*) FROM channel_jobs") == (kind == "page")
 
 
+@pytest.mark.parametrize("assigned", [False, True])
+async def test_an_agent_who_writes_first_again_opens_the_conversation(api: Api, assigned: bool) -> None:
+    ana, rui = await add_person(api, "Ana"), await add_person(api, "Rui")
+    each = await add_conversation(
+        api.database, api.account.workspace_id, api.account.number, "+351912345678", status="closed"
+    )
+    await api.http.patch(f"/api/conversations/{each}", json={"assigneeId": rui.id if assigned else None})
+    async with ana.http, rui.http:
+        await ana.http.post("/api/send-message", json=message(api))
+    row = (await api.http.get(f"/api/conversations/{each}")).json()["conversation"]
+    # It answers nobody.
+    assert (row["status"], row["unread"]) == ("open", 1)
+    assert row["assigneeId"] == (rui.id if assigned else ana.id)
+
+
 @pytest.mark.parametrize("known", ["imported", "merged"])
 async def test_a_known_contact_s_conversation_begins_with_the_first_message(api: Api, known: str) -> None:
     number, address = api.account.number, "+351912345678"

@@ -43,11 +43,17 @@ async def send(
 ) -> tuple[MessageId, ConversationId, int]:
     """Queues it. Returns its id, and where it is shown: the conversation and the thread's message.
 
-    `assigns`: a conversation that an agent begins is the agent's.
+    An agent opens the conversation, and has it if it is nobody's, as with a reply; unless not `assigns`.
     """
     conversation = await conversations.lock_of(connection, workspace_id, channel_id, recipient)
     if conversation is None:
-        conversation = await _begin(connection, workspace_id, channel_id, recipient, agent_id, assigns)
+        conversation = await _begin(connection, workspace_id, channel_id, recipient, agent_id)
+    if agent_id is not None:
+        opened = conversation._replace(status="open", snoozed_until=None)
+        if assigns and opened.assignee_id is None:
+            opened = opened._replace(assignee_id=agent_id)
+        if opened != conversation:
+            await conversations.save(connection, workspace_id, opened)
     message_id = await direct.enqueue(
         connection,
         workspace_id=workspace_id,
@@ -67,7 +73,7 @@ async def send(
         message_id=message_id,
         author="app" if agent_id is None else "agent",
     )
-    # It answers nobody: who is unread stays so, and what is closed.
+    # It answers nobody: who is unread stays so, and what is closed unless an agent has opened it.
     await inbox_threads.touch(connection, [(workspace_id, conversation.id)])
     await inbox_events.messages_created(connection, [(workspace_id, added)])
     await inbox_events.conversations_updated(connection, [(workspace_id, conversation.id)])
@@ -80,9 +86,11 @@ async def _begin(
     channel_id: ChannelId,
     recipient: str,
     agent_id: AgentId | None,
-    assigns: bool,
 ) -> Conversation:
-    """A conversation with whoever has this address; locked. Somebody who writes at this moment may have begun it."""
+    """A conversation with whoever has this address, closed if it is new; locked.
+
+    Somebody who writes at this moment may have begun it.
+    """
     await inbox_people.lock_channels(connection, [(workspace_id, channel_id)])
     sighting = Sighting(workspace_id, channel_id, datetime.now(UTC), {recipient: None})
     people = await inbox_people.resolve(connection, [sighting])
@@ -97,8 +105,7 @@ async def _begin(
         if agent_id is not None:
             # Programs write to thousands, of whom those will have names who answer.
             await contact_profiles.want(connection, [(workspace_id, contact_id)])
-        status = "closed" if agent_id is None else "open"
-        conversation = conversation._replace(status=status, assignee_id=agent_id if assigns else None)
+        conversation = conversation._replace(status="closed")
         await conversations.save(connection, workspace_id, conversation)
     return conversation
 
