@@ -5,7 +5,8 @@ import pytest
 from alembic.config import Config
 from alembic.script import ScriptDirectory
 
-from pombo.store import schema
+from pombo.domain.ids import WorkspaceId
+from pombo.store import event_log, schema
 from pombo.store.database import Database
 from pombo.store.errors import SchemaError
 
@@ -31,6 +32,20 @@ async def test_a_role_refuses_a_schema_it_does_not_know_and_says_what_to_do(
     with pytest.raises(SchemaError, match=advice):
         async with Database.open(url):
             pass
+
+
+async def test_browsers_that_resume_over_the_migration_begin_with_a_snapshot(url: str) -> None:
+    connection = await asyncpg.connect(url, server_settings={"search_path": "pombo"})
+    await connection.execute(
+        """UPDATE event_tail SET position = 7; INSERT INTO workspaces (id, name) VALUES (1, 'acme');
+           INSERT INTO events (workspace_id, position, topic, name, data) VALUES (1, 7, 't', 'n', '{}');"""
+    )
+    await connection.execute(_script("0005_fresh_event_log.sql"))
+    await connection.close()
+    async with Database.open(url) as database, database.transaction() as borrowed:
+        now = await event_log.tail(borrowed)
+        assert not await event_log.can_replay(borrowed, WorkspaceId(1), 7, now, 100)
+        assert await event_log.can_replay(borrowed, WorkspaceId(1), now, now, 100)
 
 
 async def test_a_role_refuses_an_empty_database(url: str) -> None:
@@ -80,7 +95,10 @@ async def test_what_agents_had_not_read_by_time_they_have_not_read_by_arrival(ur
     await connection.execute(_BEFORE)
     before = await unread("c.last_inbound_at")
     assert before == [[4, 5], [1, 2, 3, 4, 5]]
-    script = Path(schema.__file__).parent / "migrations" / "versions" / "0004_unread_by_arrival.sql"
-    await connection.execute(script.read_text())
+    await connection.execute(_script("0004_unread_by_arrival.sql"))
     assert await unread("c.last_inbound_id") == before
     await connection.close()
+
+
+def _script(name: str) -> str:
+    return (Path(schema.__file__).parent / "migrations" / "versions" / name).read_text()
