@@ -183,6 +183,9 @@ def test_the_title_of_an_error_is_fit_to_be_stored() -> None:
     [receipt] = parse(number(statuses=[status(status="failed", errors=[{"code": 1, "message": "a\x00b"}])])).events
     assert isinstance(receipt, StatusReceipt)
     assert (receipt.error_code, receipt.error_title) == (1, "ab")
+    [receipt] = parse(number(statuses=[status(status="failed", errors=[{"code": 1, "title": "x" * 10**6}])])).events
+    assert isinstance(receipt, StatusReceipt)
+    assert receipt.error_title == "x" * 500
 
 
 @pytest.mark.parametrize(
@@ -264,6 +267,8 @@ GOOD_ECHO = ThreadMessage(M, PAGE, "m_echo", Person(PERSON), MOMENT, "app", "tex
         from_person(delivery={"mids": "m_1", "watermark": 1}),
         from_person(delivery={"mids": ["m_1", ""], "watermark": 1}),
         from_person(delivery={"mids": ["m_1", "a\x00b"], "watermark": 1}),
+        from_person(delivery={"mids": ["m_1", "m" * 601], "watermark": 1}),
+        from_person(read={"watermark": 1}) | {"sender": {"id": "1" * 601}},
         echo(mid=None),
         echo(mid=""),
         echo(metadata=5),
@@ -291,6 +296,9 @@ GOOD_STATUS = StatusReceipt(W, NUMBER, "wamid.1", DeliveryState.DELIVERED, SECON
         status(id=None),
         status(id=""),
         status(id="a\x00b"),
+        status(id="w" * 601),
+        status(recipient_id="1" * 601),
+        status(recipient_user_id="U" * 601),
         status(status=5),
         status(timestamp="soon"),
         status(timestamp=1.5),

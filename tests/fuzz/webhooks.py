@@ -56,8 +56,12 @@ def check(body: bytes) -> list[WebhookEvent]:
     for event in events:
         assert isinstance(event.channel, str)
         _storable(msgspec.to_builtins(event))
+        # No index holds a key of more than 2,700 bytes.
+        ids = (getattr(event, name, None) for name in ("provider_id", "recipient", "user_id", "reply_to"))
+        assert all(len(one) <= 600 for one in ids if one is not None)
         if isinstance(event, PersonEvent):
             assert event.person.address
+            assert all(len(one) <= 600 for one in (event.person.address, *event.person.others))
             said.append((place, event))
     groups = {identity: n for n, group in enumerate(sightings(said)) for identity in group.seen}
     heard = [(place, event, groups[event.person.address]) for place, event in said]

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 from pombo.domain.channels import ChannelKind
 from pombo.domain.events import Person, ThreadMessage
-from pombo.meta.json_parts import Json, an_id, part, parts, text
+from pombo.meta.json_parts import Json, an_id, maybe_id, part, parts, text
 
 _KIND = ChannelKind.MESSENGER
 _TIME = "%Y-%m-%dT%H:%M:%S%z"
@@ -45,7 +45,7 @@ def read_page(page_id: str, said: dict[str, Any]) -> HistoryPage:
 
 def _person(page_id: str, thread: Json) -> Person | None:
     for participant in parts(part(thread, "participants"), "data"):
-        if (found := text(participant, "id")) is not None and found != page_id and found.isprintable():
+        if (found := maybe_id(participant.get("id"))) is not None and found != page_id:
             return Person(found, name=text(participant, "name"))
     return None
 

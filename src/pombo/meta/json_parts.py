@@ -14,7 +14,7 @@ Json = dict[str, Any]
 decode = msgspec.json.Decoder(dict[str, Any]).decode
 
 # Meta's are some 130 characters at most, and no index holds a key of more than 2,700 bytes.
-_LONGEST_ID = 600
+LONGEST_ID = 600
 # From here on a number of seconds would be the year 5138: it counts milliseconds.
 _MILLISECONDS_FROM = 10**11
 
@@ -45,7 +45,7 @@ def an_id(value: Any) -> str:
     """Raises ValueError."""
     if isinstance(value, int) and not isinstance(value, bool):
         value = str(value)
-    if not isinstance(value, str) or not value or not value.isprintable() or len(value) > _LONGEST_ID:
+    if not isinstance(value, str) or not value or not value.isprintable() or len(value) > LONGEST_ID:
         raise ValueError("no id")
     return value
 

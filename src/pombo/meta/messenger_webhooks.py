@@ -95,8 +95,8 @@ def read_change(page: str, entry_time: int | None, field: str, value: Json) -> W
 
 
 def _echo(page: str, time: int | None, messaging: Messaging, message: PageMessage, key: SendKey) -> Echo:
-    recipient = _id(_party(messaging.recipient))
-    return Echo(_KIND, page, _id(message.mid), recipient, _moment(time), key)
+    recipient = an_id(_party(messaging.recipient))
+    return Echo(_KIND, page, an_id(message.mid), recipient, _moment(time), key)
 
 
 def _deliveries(page: str, time: int | None, messaging: Messaging, delivery: MessageDelivery) -> list[WebhookEvent]:
@@ -106,7 +106,7 @@ def _deliveries(page: str, time: int | None, messaging: Messaging, delivery: Mes
     at = _moment(time if time is not None else delivery.watermark)
     recipient = _party(messaging.sender)
     return [
-        StatusReceipt(_KIND, page, _id(mid), DeliveryState.DELIVERED, at, recipient and _id(recipient))
+        StatusReceipt(_KIND, page, an_id(mid), DeliveryState.DELIVERED, at, recipient and an_id(recipient))
         for mid in delivery.mids
     ]
 
@@ -114,7 +114,7 @@ def _deliveries(page: str, time: int | None, messaging: Messaging, delivery: Mes
 def _watermark(
     page: str, time: int | None, messaging: Messaging, state: DeliveryState, watermark: int | None
 ) -> Watermark:
-    recipient = _id(_party(messaging.sender))
+    recipient = an_id(_party(messaging.sender))
     return Watermark(
         _KIND, page, recipient, state, until=_moment(watermark), at=_moment(time if time is not None else watermark)
     )
@@ -128,10 +128,3 @@ def _moment(milliseconds: int | None) -> datetime:
 
 def _party(party: Party | None) -> str | None:
     return None if party is None else party.id
-
-
-def _id(text: str | None) -> str:
-    """An id that can be stored; PostgreSQL has no place for NUL."""
-    if not text or not text.isprintable():
-        raise ValueError("no id")
-    return text

@@ -12,7 +12,7 @@ from pombo.domain.events import StatusReceipt, Unhandled, WebhookEvent
 from pombo.domain.outcomes import DeliveryState
 from pombo.domain.sendkey import parse_key
 from pombo.meta import json_parts, whatsapp_accounts, whatsapp_messages
-from pombo.meta.json_parts import Json, maybe_id, moment, part, parts
+from pombo.meta.json_parts import LONGEST_ID, Json, maybe_id, moment, part, parts
 from pombo.meta.webhook_shapes import ABSENT, Change, NeedsJson, Status, Value
 
 _KIND = ChannelKind.WHATSAPP
@@ -25,6 +25,9 @@ _STATES = {
     "played": DeliveryState.READ,
     "failed": DeliveryState.UNDELIVERED,
 }
+
+# Meta's are below 100 characters.
+_LONGEST_TITLE = 500
 
 # Whole conversations of the past: left in the log, for the history has a way of its own.
 _LEFT = frozenset({"history", "smb_app_state_sync"})
@@ -131,7 +134,8 @@ def _receipt(number: str, status: Status) -> WebhookEvent:
         return _malformed(number)
     recipient, user_id = _recipient(status), status.recipient_user_id or None
     # PostgreSQL cannot store NUL, and no id of Meta's is empty.
-    if not (status.id and f"{status.id}{recipient or ''}{user_id or ''}".isprintable()):
+    ids = f"{status.id}{recipient or ''}{user_id or ''}"
+    if not (status.id and ids.isprintable() and len(ids) <= LONGEST_ID):
         return _malformed(number)
     key = parse_key(status.biz_opaque_callback_data)
     if state is not DeliveryState.UNDELIVERED or not status.errors:
@@ -139,7 +143,7 @@ def _receipt(number: str, status: Status) -> WebhookEvent:
     error = status.errors[0]
     title = error.title or error.message
     if title is not None:
-        title = "".join(filter(str.isprintable, title))
+        title = "".join(filter(str.isprintable, title[:_LONGEST_TITLE]))
     return StatusReceipt(_KIND, number, status.id, state, at, recipient, key, error.code, title, user_id)
 
 
