@@ -68,6 +68,14 @@ class Shop:
         )
         return tuple(row)
 
+    async def was_sent_a_campaign(self) -> None:
+        await self._house.accepted(self.connection, self._channel_id, PSID)
+        await self.connection.execute("UPDATE deliveries SET intent_at = $1", BASE)
+
+    async def responses(self) -> int:
+        counted: int = await self.connection.fetchval("SELECT count(*) FROM run_responses")
+        return counted
+
     async def signals(self) -> list[str]:
         rows = await self.connection.fetch(
             "SELECT key FROM signals WHERE workspace_id = $1 ORDER BY id", self.workspace_id
@@ -150,6 +158,14 @@ async def test_what_was_written_before_the_channel_or_too_long_ago_is_no_news(sh
     await shop.by_sync(old, Said("m_2", 0), Said("m_3", 60))
     assert await shop.state() == ("open", 1, 3)
     assert await shop.signals() == ["m_3"]
+
+
+async def test_an_answer_to_a_campaign_counts_though_only_a_sync_brings_it(shop: Shop) -> None:
+    await shop.was_sent_a_campaign()
+    await shop.by_sync(Said("m_1", 60))
+    assert await shop.responses() == 1
+    await shop.by_webhook(Said("m_1", 60))
+    assert await shop.responses() == 1
 
 
 def _at(after: float) -> datetime:

@@ -4,12 +4,13 @@ Everything is found from the rows as they are by then, so it may be done again a
 applied again.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 from pombo.ingest.campaign_copies import copy_of
-from pombo.store import campaign_replies, inbox_events, inbox_people, inbox_threads, message_changes
+from pombo.store import app_receipts, campaign_replies, inbox_events, inbox_people, inbox_threads, message_changes
 from pombo.store.database import Connection
 from pombo.store.planning import plan_by_index
+from pombo.store.receipts import Receipt, Watermark
 
 
 async def answer(connection: Connection, contacts: Collection[tuple[int, int, int]]) -> list[tuple[int, int]]:
@@ -35,3 +36,21 @@ async def answer(connection: Connection, contacts: Collection[tuple[int, int, in
     await inbox_events.messages_created(connection, [(one.workspace_id, one.id) for one in copies])
     await inbox_events.conversations_updated(connection, conversations)
     return [(one.workspace_id, one.message_id) for one in copies]
+
+
+async def follow(
+    connection: Connection,
+    of_apps: Sequence[tuple[int, int]],
+    ours: Sequence[tuple[int, int]],
+    receipts: Sequence[Receipt] = (),
+    watermarks: Sequence[Watermark] = (),
+) -> int:
+    """What has become of messages that the inbox shows; in a transaction after the commit that shows them.
+
+    `of_apps` are new ones of other programs, `ours` are (workspace, our message) that were copied or have moved;
+    `receipts` were of none of ours. Returns how many changed.
+    """
+    today = await plan_by_index(connection)
+    told = await app_receipts.apply(connection, receipts, watermarks)
+    told += await app_receipts.catch_up(connection, of_apps)
+    return told + await campaign_replies.follow_states(connection, ours, today)

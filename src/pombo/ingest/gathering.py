@@ -2,7 +2,10 @@
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple, assert_never
+from datetime import datetime, timedelta
+from typing import NamedTuple, TypeVar, assert_never
+
+import msgspec
 
 from pombo.domain.channels import ChannelKind
 from pombo.domain.events import (
@@ -26,6 +29,10 @@ from pombo.store.receipts import Receipt
 from pombo.store.receipts import Watermark as MarkedRecipient
 from pombo.store.settlement import Evidence
 from pombo.store.webhooks import ChannelName, QueuedWebhook
+
+_Event = TypeVar("_Event", bound=WebhookEvent)
+
+_SKEW = timedelta(minutes=5)
 
 ReadWebhook = tuple[QueuedWebhook, list[WebhookEvent]]
 
@@ -95,7 +102,7 @@ def gather(
                 continue
             channel_id = channels.get(name)
             if channel_id is not None:
-                _sort(findings, Place(webhook.workspace_id, channel_id), event)
+                _sort(findings, Place(webhook.workspace_id, channel_id), in_its_time(event, webhook.received_at))
     return findings
 
 
@@ -116,8 +123,19 @@ def in_full(
             for event in parse_webhook(webhook.body, ids).events:
                 if isinstance(event, ThreadMessage) and event.provider_id in ids:
                     channel_id = channels[name_channel(webhook, event)]
-                    said.append((Place(webhook.workspace_id, channel_id), event))
+                    place = Place(webhook.workspace_id, channel_id)
+                    said.append((place, in_its_time(event, webhook.received_at)))
     return said
+
+
+def in_its_time(event: _Event, received_at: datetime | None) -> _Event:
+    """What claims to be from the future is from when it came: it would stay the latest of all, and hold a window open.
+
+    Clocks may differ by some minutes.
+    """
+    if received_at is None or isinstance(event, Unhandled) or event.at <= received_at + _SKEW:
+        return event
+    return msgspec.structs.replace(event, at=received_at)
 
 
 def _is_accounts(event: WebhookEvent) -> bool:

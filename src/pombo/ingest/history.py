@@ -17,8 +17,9 @@ import msgspec
 
 from pombo.domain.news import NEWS_FOR
 from pombo.domain.opt_out import OptWords
-from pombo.ingest.conversing import converse
-from pombo.ingest.gathering import PersonEvent, Place
+from pombo.ingest.answering import answer, follow
+from pombo.ingest.conversing import Shown, converse
+from pombo.ingest.gathering import PersonEvent, Place, in_its_time
 from pombo.meta.history import HistoryPage, read_page
 from pombo.store import channel_jobs, events, own_messages, syncs
 from pombo.store.channel_jobs import FetchedJob
@@ -68,11 +69,15 @@ class HistoryReader:
     async def run_once(self) -> bool:
         """Applies one page; False where none waits. Raises DatabaseUnavailable, or whatever applying it raised."""
         taken: list[FetchedJob] = []
+        new = Shown([], set())
+        copied: list[tuple[int, int]] = []
         try:
             async with self._database.transaction() as connection:
                 taken = await channel_jobs.take_fetched(connection, 1)
                 for job in taken:
-                    await self._apply(connection, job)
+                    new = await self._apply(connection, job)
+                if new.answering:
+                    copied = await answer(connection, new.answering)
         except (DatabaseUnavailable, *TRY_AGAIN):
             raise
         except Exception:
@@ -81,6 +86,9 @@ class HistoryReader:
             raise
         for job in taken:
             self._failures.pop(job.id, None)
+        if new.of_apps or copied:
+            async with self._database.transaction() as connection:
+                await follow(connection, new.of_apps, copied)
         if taken:
             async with self._database.borrow() as connection:
                 await events.ring(connection)
@@ -99,47 +107,50 @@ class HistoryReader:
                     connection, job.workspace_id, sync_id, None, "A mistake of Pombo's; its log says more."
                 )
 
-    async def _apply(self, connection: Connection, job: FetchedJob) -> None:
+    async def _apply(self, connection: Connection, job: FetchedJob) -> Shown:
+        """Returns what the inbox newly shows."""
+        nothing = Shown([], set())
         payload: dict[str, Any] = msgspec.json.decode(job.payload)
-        answer: dict[str, Any] = msgspec.json.decode(job.result)
+        fetched: dict[str, Any] = msgspec.json.decode(job.result)
         sync = await syncs.lock(connection, job.workspace_id, int(payload["syncId"]))
         if sync is None:
-            return
-        if answer.get("tooMuch"):
+            return nothing
+        if fetched.get("tooMuch"):
             smaller = sync._replace(page_size=max(1, int(payload["limit"]) // 2))
             await syncs.advance(connection, job.workspace_id, smaller, threads=0, messages=0)
             await syncs.want_page(connection, job.workspace_id, smaller)
-            return
+            return nothing
         refusals: int = payload.get("refusals", 0)
-        if answer.get("refused"):
+        if fetched.get("refused"):
             # The cursor has ended. From the top again, quickly over what lies after `reached_at`.
             refusals += 1
             if refusals >= _REFUSALS:
                 why = f"Meta has refused its own cursor {refusals} times in a row. Start the sync again later."
                 await syncs.fail(connection, job.workspace_id, sync.id, None, why)
-                return
+                return nothing
             again = sync._replace(cursor=None)
             await syncs.advance(connection, job.workspace_id, again, threads=0, messages=0)
             passing = sync.reached_at is not None
             await syncs.want_page(connection, job.workspace_id, again, passing=passing, refusals=refusals)
-            return
+            return nothing
         external_id, added_at = await own_messages.channel_of(connection, job.workspace_id, job.channel_id)
-        page = read_page(external_id, answer["page"])
+        page = read_page(external_id, fetched["page"])
         if payload.get("passing"):
             await self._pass(connection, job.workspace_id, sync, page, payload.get("after"), refusals)
-            return
+            return nothing
         read = len(page.updated)
         if payload.get("again") and sync.reached_at is not None:
             read = page.count_before(sync.reached_at)
-        messages = await self._keep(connection, Place(job.workspace_id, job.channel_id), page, added_at)
+        new = await self._keep(connection, Place(job.workspace_id, job.channel_id), page, added_at)
         moved = sync._replace(
             cursor=page.after, reached_at=_earlier(sync.reached_at, page.reached_at), threads=sync.threads + read
         )
-        await syncs.advance(connection, job.workspace_id, moved, threads=read, messages=messages)
+        await syncs.advance(connection, job.workspace_id, moved, threads=read, messages=new.inserted)
         if page.after is None or moved.threads >= moved.wanted:
             await syncs.complete(connection, job.workspace_id, sync.id)
         else:
             await syncs.want_page(connection, job.workspace_id, moved)
+        return new
 
     async def _pass(
         self, connection: Connection, workspace_id: int, sync: Sync, page: HistoryPage, after: str | None, refusals: int
@@ -153,20 +164,19 @@ class HistoryReader:
         await syncs.advance(connection, workspace_id, moved, threads=0, messages=0)
         await syncs.want_page(connection, workspace_id, moved, passing=not there, again=there, refusals=refusals)
 
-    async def _keep(self, connection: Connection, place: Place, page: HistoryPage, added_at: datetime) -> int:
-        """Returns how many messages were new."""
+    async def _keep(self, connection: Connection, place: Place, page: HistoryPage, added_at: datetime) -> Shown:
         known = await own_messages.sent_by_us(
             connection, *place, [message.provider_id for message in page.messages if message.author == "app"]
         )
         now = datetime.now(UTC)
         said: list[tuple[Place, PersonEvent]] = [
-            (place, message)
+            (place, in_its_time(message, now))
             for message in page.messages
             if message.author == "contact" or (message.provider_id not in known and message.at < now - _SETTLED_AFTER)
         ]
         if not said:
-            return 0
-        return (await converse(connection, said, self._words, news_since=max(added_at, now - NEWS_FOR))).inserted
+            return Shown([], set())
+        return await converse(connection, said, self._words, news_since=max(added_at, now - NEWS_FOR))
 
 
 def _earlier(one: datetime | None, other: datetime | None) -> datetime | None:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 
 from pombo.domain.opt_out import OptWords
-from pombo.ingest.answering import answer
+from pombo.ingest.answering import answer, follow
 from pombo.ingest.conversing import Shown, converse
 from pombo.ingest.gathering import Findings, ReadWebhook, account_names, channel_names, gather, in_full, waves
 from pombo.ingest.notices import heed
@@ -13,8 +13,6 @@ from pombo.ingest.people import renamed
 from pombo.ingest.status_errors import heed as heed_failures
 from pombo.meta.webhooks import WebhookFormatError, parse_webhook
 from pombo.store import (
-    app_receipts,
-    campaign_replies,
     channel_evidence,
     early_receipts,
     own_messages,
@@ -26,7 +24,6 @@ from pombo.store.database import TRY_AGAIN, Connection, Database
 from pombo.store.early_receipts import AcceptedMessage
 from pombo.store.errors import DatabaseUnavailable
 from pombo.store.events import ring
-from pombo.store.planning import plan_by_index
 from pombo.store.receipts import Receipt
 from pombo.store.webhooks import QueuedWebhook
 from pombo.telemetry import log
@@ -190,10 +187,7 @@ class Ingester:
                 copied = await answer(connection, new.answering)
         if new.of_apps or copied or unmatched or moved or findings.watermarks:
             async with self._database.transaction() as connection:
-                today = await plan_by_index(connection)
-                told += await app_receipts.apply(connection, unmatched, findings.watermarks)
-                told += await app_receipts.catch_up(connection, new.of_apps)
-                told += await campaign_replies.follow_states(connection, [*moved, *copied], today)
+                told = await follow(connection, new.of_apps, [*moved, *copied], unmatched, findings.watermarks)
         if findings.notices:
             async with self._database.transaction() as connection:
                 await heed(connection, findings.notices)

@@ -15,13 +15,16 @@ def sightings(said: Iterable[tuple[Place, PersonEvent]]) -> list[Sighting]:
 
 
 def renamed(found: Iterable[Located]) -> list[tuple[Place, SamePerson]]:
-    """Meta has numbers of its own for some (Brazil, Mexico), from which they will answer what was sent to another."""
+    """Meta has numbers of its own for some (Brazil, Mexico), from which they will answer what was sent to another.
+
+    Both are theirs as of the sending: of a message that is read late, the address may be somebody else's by then.
+    """
     said = []
-    for receipt, _, _, recipient in found:
+    for receipt, _, _, recipient, sent_at in found:
         status = receipt.status
         if status is not None and status.recipient is not None:
             person = Person(status.recipient, (status.user_id,) if status.user_id else ())
-            same = SamePerson(status.kind, status.channel, person, (recipient,), status.at)
+            same = SamePerson(status.kind, status.channel, person, (recipient,), sent_at)
             said.append((Place(receipt.workspace_id, receipt.channel_id), same))
     return said
 

@@ -170,7 +170,7 @@ async def catch_up(
     located, _ = await find(connection, receipts, today)
     accepted = [
         *settled,
-        *(AcceptedMessage(r.workspace_id, r.channel_id, id, r.provider_id, day) for r, id, day, _ in located),
+        *(AcceptedMessage(r.workspace_id, r.channel_id, id, r.provider_id, day) for r, id, day, _, _ in located),
     ]
     moves: list[Move] = []
     if accepted:

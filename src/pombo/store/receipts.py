@@ -58,6 +58,8 @@ class Located(NamedTuple):
     day: date
     recipient: str
     """As the message was addressed."""
+    intent_at: datetime
+    """When that was its recipient's address."""
 
 
 class Move(NamedTuple):
@@ -75,11 +77,11 @@ class Move(NamedTuple):
 # Statements that read `deliveries` take each message by itself (LATERAL, with OFFSET 0 as a fence), by index
 # (`planning`). `+ 0` keeps the planner from an index that is good for nothing but the channel.
 _LOCATE_BY_KEY = """
-SELECT r.n, d.id, d.day, d.recipient
+SELECT r.n, d.id, d.day, d.recipient, d.intent_at
 FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::date[]) WITH ORDINALITY
     AS r (workspace_id, channel_id, id, day, n)
 CROSS JOIN LATERAL (
-    SELECT id, day, recipient FROM deliveries
+    SELECT id, day, recipient, intent_at FROM deliveries
     WHERE workspace_id = r.workspace_id AND id = r.id AND day >= r.day AND day BETWEEN $5 AND $6
       AND channel_id + 0 = r.channel_id
     OFFSET 0
@@ -100,11 +102,11 @@ CROSS JOIN LATERAL (
 """
 
 _LOCATE_BY_PROVIDER_ID = """
-SELECT r.n, d.id, d.day, d.recipient
+SELECT r.n, d.id, d.day, d.recipient, d.intent_at
 FROM unnest($1::bigint[], $2::bigint[], $3::text[]) WITH ORDINALITY
     AS r (workspace_id, channel_id, provider_id, n)
 CROSS JOIN LATERAL (
-    SELECT id, day, recipient FROM deliveries
+    SELECT id, day, recipient, intent_at FROM deliveries
     WHERE workspace_id = r.workspace_id AND provider_id = r.provider_id AND day BETWEEN $4 AND $5
       AND channel_id + 0 = r.channel_id
     OFFSET 0
@@ -212,7 +214,7 @@ async def apply(connection: Connection, receipts: Sequence[Receipt]) -> Applied:
         connection,
         [
             Move(receipt.workspace_id, id, day, receipt.state, receipt.at, receipt.error_code, receipt.error_title)
-            for receipt, id, day, _ in located
+            for receipt, id, day, _, _ in located
         ],
     )
     return Applied(
@@ -262,7 +264,7 @@ async def _find(
     hits = await connection.fetch(statement, *columns(rows), first, last)
     found = {hit[0] for hit in hits}
     missing = [receipt for n, receipt in enumerate(receipts, 1) if n not in found]
-    return [Located(receipts[n - 1], id, day, recipient) for n, id, day, recipient in hits], missing
+    return [Located(receipts[n - 1], *message) for n, *message in hits], missing
 
 
 def _renames(located: Located) -> bool:

@@ -5,7 +5,7 @@ finished, so a worker that dies in between leaves it to the others at once.
 """
 
 from collections.abc import Sequence
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from typing import NamedTuple
 
 from pombo.domain.channels import ChannelKind
@@ -31,7 +31,8 @@ class QueuedWebhook(NamedTuple):
     """How often it could not be applied."""
     app_id: int | None
     body: bytes | None
-    """Both are None when the log's partition was dropped before the webhook was applied."""
+    received_at: datetime | None
+    """All three are None when the log's partition was dropped before the webhook was applied."""
 
 
 class ChannelName(NamedTuple):
@@ -80,9 +81,9 @@ WITH RECURSIVE tenant AS (
     ) q
     LIMIT $1
 )
-SELECT workspace_id, id, day, attempts, app_id, body
+SELECT workspace_id, id, day, attempts, app_id, body, received_at
 FROM (
-    SELECT q.n, q.workspace_id, q.id, q.day, q.attempts, l.app_id, l.body,
+    SELECT q.n, q.workspace_id, q.id, q.day, q.attempts, l.app_id, l.body, l.received_at,
            sum(length(l.body)) OVER (ORDER BY q.n) - length(l.body) AS before
     FROM taken q LEFT JOIN webhook_log l USING (workspace_id, id, day)
 ) q
