@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 PYTEST_WORKERS ?= 4
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test chaos model lint types contracts check format bench bench-setup bench-rivals \
+.PHONY: help setup demo test chaos model fuzz lint types contracts check format bench bench-setup bench-rivals \
 	bench-reading bench-inbox bench-report lock clean
 
 help: ## Show this list
@@ -34,6 +34,9 @@ chaos: setup ## Kill, stop, cut off and disturb everything while sending (20 min
 
 model: setup ## Live through 10,000 histories of the lease and send protocol (about ten minutes)
 	@POMBO_MODEL_RUNS=10000 $(BIN)/python -m pytest -n $(PYTEST_WORKERS) tests/unit/test_protocol_model.py
+
+fuzz: setup ## Ten minutes of spoilt webhooks for the parser and what follows it
+	@$(BIN)/python -m tests.fuzz.webhooks 600
 
 lint: setup ## Check style
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
