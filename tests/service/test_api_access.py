@@ -52,6 +52,7 @@ _EVERYTHING = [
     ("GET", "/api/messages/1"),
     ("POST", "/api/messages/1/retry"),
     ("GET", "/api/conversations"),
+    ("GET", "/api/conversations/count"),
     ("GET", "/api/conversations/1"),
     ("PATCH", "/api/conversations/1"),
     ("POST", "/api/conversations/1/actions"),

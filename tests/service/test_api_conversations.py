@@ -44,7 +44,8 @@ async def conversation(api: Api, address: str, *texts: str, **more: Any) -> int:
 
 
 async def listed(http: httpx.AsyncClient, **query: Any) -> list[int]:
-    """Ids of all pages."""
+    """Ids of all pages, as many as are counted."""
+    counted = None if "search" in query else await count(http, **query)
     ids: list[int] = []
     while True:
         answer = await http.get("/api/conversations", params=query)
@@ -52,8 +53,16 @@ async def listed(http: httpx.AsyncClient, **query: Any) -> list[int]:
         page = ConversationList.model_validate_json(answer.text)
         ids += [row.id for row in page.conversations]
         if page.next is None:
+            assert counted in (None, {"count": len(ids), "more": False})
             return ids
         query["cursor"] = page.next
+
+
+async def count(http: httpx.AsyncClient, **query: Any) -> dict[str, Any]:
+    answer = await http.get("/api/conversations/count", params=query)
+    assert answer.status_code == 200, answer.text
+    counted: dict[str, Any] = answer.json()
+    return counted
 
 
 async def change(http: httpx.AsyncClient, conversation_id: int, **wanted: Any) -> dict[str, Any]:
@@ -273,6 +282,16 @@ async def test_the_last_active_come_first_page_by_page(api: Api) -> None:
     assert await listed(api.http, limit=100) == ids
 
 
+async def test_badges_count_to_a_hundred(api: Api, ana: Person) -> None:
+    mine = [await conversation(api, f"+351912345{n}", at=ago(minutes=n)) for n in range(100, 200)]
+    assert await count(api.http, unread=True) == {"count": 100, "more": False}
+    await conversation(api, "+351912345200")
+    assert await count(api.http, unread=True) == {"count": 100, "more": True}
+    await change(ana.http, mine[0], assigneeId=ana.id)
+    assert await count(ana.http, assignee="mine", unread=True) == {"count": 1, "more": False}
+    assert (await api.http.get("/api/conversations/count", params={"assignee": "mine"})).status_code == 403
+
+
 async def test_filters_may_be_given_several_at_once(api: Api, ana: Person, rui: Person) -> None:
     label = await _label(api, ana, 0)
     hers = await conversation(api, "+351912345670", at=ago(minutes=1))
@@ -296,7 +315,7 @@ async def test_filters_may_be_given_several_at_once(api: Api, ana: Person, rui: 
     assert await listed(ana.http, labelId=label, status="closed", assignee="mine") == [closed]
     assert await listed(ana.http, labelId=label, channelId=page) == []
     assert await listed(api.http, unread=True) == [hers, nobodys, closed]
-    assert await listed(api.http, unread=True, assignee="mine" if False else "unassigned") == [nobodys]
+    assert await listed(api.http, unread=True, assignee="unassigned") == [nobodys]
 
 
 async def test_unread_is_each_agents_own(api: Api, ana: Person, rui: Person) -> None:

@@ -187,6 +187,7 @@ GOOD: dict[str, Ask] = {
     "GET /api/messages/{conversationId}": {},
     "POST /api/messages/{messageId}/retry": {},
     "GET /api/conversations": {"query": {"assignee": "mine", "search": "ana", "status": "open"}},
+    "GET /api/conversations/count": {"query": {"unread": "true", "status": "open"}},
     "GET /api/conversations/{conversationId}": {},
     "PATCH /api/conversations/{conversationId}": {"body": {"read": True}},
     "POST /api/conversations/{conversation_id}/actions": {"body": {"action": "mark_seen"}},

@@ -4,7 +4,7 @@ import json
 from datetime import datetime
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Header, Path, Query
+from fastapi import APIRouter, Depends, Header, Path, Query
 from pydantic import Field
 from starlette.responses import Response
 
@@ -27,6 +27,8 @@ router = APIRouter(prefix="/api/conversations", tags=["inbox"])
 Status = Literal["open", "snoozed", "closed"]
 # A search looks at so many times the page's messages; several may be of one conversation, others not fit the filters.
 _HITS = 2
+# Beyond it a badge says "100+"; to count further would cost the more the more there are.
+_MOST_COUNTED = 100
 
 
 class MatchShape(Shape):
@@ -43,6 +45,11 @@ class ConversationList(Shape):
         "have more after it. A search's later pages may bring a conversation again."
     )
     matches: list[MatchShape] = Field(description="Of a search: the messages for which conversations were found.")
+
+
+class ConversationCount(Shape):
+    count: int = Field(description=f"{_MOST_COUNTED} at most.")
+    more: bool = Field(description="There may be more than were counted.")
 
 
 class ConversationDetail(Shape):
@@ -73,11 +80,8 @@ class NewNote(RequestShape):
     text: LongText
 
 
-@router.get("", response_model=ConversationList)
-async def list_conversations(
-    workspace: Workspace,
+def _filters(
     agent: ActingAgent,
-    given: Given,
     status: Annotated[list[Status] | None, Query(description="Several may be given; all unless given.")] = None,
     assignee: Annotated[str | None, Query(description="`mine`, `unassigned`, or an agent's id.")] = None,
     channel_id: Annotated[Id | None, Query(alias="channelId")] = None,
@@ -85,16 +89,9 @@ async def list_conversations(
     unread: Annotated[
         bool, Query(description="Unread by the agent who asks; with a program's key: read by nobody.")
     ] = False,
-    search: Annotated[
-        str | None,
-        Query(max_length=200, description="The beginning of a contact's name or address, or words of a message."),
-    ] = None,
-    cursor: str | None = None,
-    limit: Annotated[int, Query(ge=1, le=100)] = 50,
-) -> Response:
-    """The last active first; a search brings contacts first, then messages, the newest first."""
+) -> Filters:
     assignee_id, unassigned = _assignee(assignee, agent)
-    filters = Filters(
+    return Filters(
         tuple(dict.fromkeys(status)) if status else STATUSES,
         assignee_id=assignee_id,
         unassigned=unassigned,
@@ -103,6 +100,24 @@ async def list_conversations(
         unread=unread and agent is None,
         unread_by=agent if unread else None,
     )
+
+
+ChosenFilters = Annotated[Filters, Depends(_filters)]
+
+
+@router.get("", response_model=ConversationList)
+async def list_conversations(
+    workspace: Workspace,
+    filters: ChosenFilters,
+    given: Given,
+    search: Annotated[
+        str | None,
+        Query(max_length=200, description="The beginning of a contact's name or address, or words of a message."),
+    ] = None,
+    cursor: str | None = None,
+    limit: Annotated[int, Query(ge=1, le=100)] = 50,
+) -> Response:
+    """The last active first; a search brings contacts first, then messages, the newest first."""
     words = (search or "").replace("\0", "").strip()
     async with given.database.tenant(workspace) as connection:
         if words:
@@ -114,6 +129,17 @@ async def list_conversations(
         rows = await conversations.show(connection, workspace, page.ids)
     following = None if page.next is None else write_cursor("conversations", *page.next)
     return raw_list("conversations", rows, next=json.dumps(following), matches="[]")
+
+
+# Before `/{conversationId}`, which would take the word for an id.
+@router.get("/count", response_model=ConversationCount)
+async def count_conversations(workspace: Workspace, filters: ChosenFilters, given: Given) -> ConversationCount:
+    """How many a list with these filters has, for the badge beside its name."""
+    async with given.database.tenant(workspace) as connection:
+        page = await conversation_list.list_page(
+            connection, workspace, filters, conversation_list.BEGINNING, _MOST_COUNTED + 1
+        )
+    return ConversationCount(count=min(len(page.ids), _MOST_COUNTED), more=page.next is not None)
 
 
 @router.get("/{conversationId}", response_model=ConversationDetail)
