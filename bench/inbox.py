@@ -79,6 +79,7 @@ Address = Callable[[], str]
 def _kinds(options: argparse.Namespace, channel_ids: list[int]) -> dict[str, Address]:
     chance = random.Random(1)
     listed = "/api/conversations?limit=50"
+    counted = "/api/conversations/count?status=open"
 
     def word(low: int, high: int) -> str:
         return f"w{chance.randrange(low, high)}"
@@ -94,6 +95,9 @@ def _kinds(options: argparse.Namespace, channel_ids: list[int]) -> dict[str, Add
         "common label": lambda: f"{listed}&labelId=1",
         "rare label, closed, an agent's": lambda: f"{listed}&labelId=8&status=closed&assignee={chance.randint(1, 16)}",
         "rare combination": lambda: f"{listed}&assignee=mine&unread=true&labelId=7&channelId={channel_ids[0]}",
+        "badge: nobody's": lambda: f"{counted}&assignee=unassigned",
+        "badge: unread": lambda: f"{counted}&unread=true",
+        "badge: unread, mine": lambda: f"{counted}&unread=true&assignee=mine",
         "search: common words": lambda: f"{listed}&search={word(0, 20)}",
         "search: words in between": lambda: f"{listed}&search={word(100, 2000)}",
         "search: rare words": lambda: f"{listed}&search={word(WORDS // 2, WORDS)}",
