@@ -1,7 +1,7 @@
 """The one settlement: whoever comes first moves the row and counts it; repeats and races change nothing."""
 
 from collections.abc import Awaitable, Callable
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from pombo.store import leases, outbox, settlement
 from pombo.store.database import Connection, Database
 from pombo.store.outbox import Undecided
-from pombo.store.settlement import ACCEPTED, FAILED, Evidence, Settled
+from pombo.store.settlement import ACCEPTED, CANCELLED, FAILED, Evidence, Settled
 from tests.seeding import SeededRun, add_run, figures
 from tests.store.conftest import Tenant, sent_under
 
@@ -155,3 +155,33 @@ async def test_whatever_the_order_and_repetition_an_accepted_message_ends_accept
         assert await log_of(connection, run) == [(2, "m_1", None)]
         assert await figures(connection, run) == {"total": 1, "accepted": 1}
         assert await connection.fetchval("SELECT count(*) FROM doubts") == 0
+
+
+@pytest.mark.parametrize("days", [2, 10, 4000, -3, -4000])
+async def test_what_waited_longer_than_the_log_is_kept_is_settled_all_the_same(
+    database: Database, tenant: Tenant, days: int
+) -> None:
+    """Or what was tried while the clock was wrong: there is no partition for the day of its intent."""
+    run = await add_run(database, tenant.workspace_id, [(tenant.channel_id, str(n)) for n in range(4)])
+    sent, dropped, refused, cancelled = run.message_ids
+    async with database.borrow() as connection:
+        await intend(connection, tenant, run.message_ids)
+        await outbox.doubt(connection, [Undecided(*tenant, each, 1, 0, 0, "lost") for each in (sent, dropped)])
+        await outbox.put_back(connection, [Undecided(*tenant, cancelled, 1, 131056, 0, "too fast")])
+        await connection.execute("UPDATE outbox SET intent_at = intent_at - $1 * interval '1 day'", days)
+        day = (datetime.now(UTC) - timedelta(days=days)).date()
+
+        outcomes = [
+            accepted(tenant, sent, day),
+            Settled(*tenant, dropped, 1, day, CANCELLED, None),
+            failed(tenant, refused, day),
+            Settled(*tenant, cancelled, 0, day, CANCELLED, None),
+        ]
+        await settlement.settle(connection, outcomes)
+
+        assert await connection.fetchval("SELECT count(*) FROM outbox") == 0
+        assert await figures(connection, run) == {"total": 4, "accepted": 1, "failed": 1, "cancelled": 2}
+        if days > 0:
+            late = Evidence(*tenant, dropped, 1, day, "m_2", datetime.now(UTC))
+            await settlement.settle_evidence(connection, [late])
+            assert await figures(connection, run) == {"total": 4, "accepted": 2, "failed": 1, "cancelled": 1}

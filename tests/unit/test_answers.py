@@ -54,6 +54,7 @@ def test_an_answer_with_an_id_is_accepted(kind: ChannelKind, body: bytes, provid
         b'{"messages":{"id":"wamid.1"}}',
         b'{"success":true}',
         b'{"recipient_id":"4711"}',
+        b'{"message_id":"%s","messages":[{"id":"%s"}]}' % (b"m" * 601, b"m" * 601),
         b'{"error":"no"}',
         b'{"error":{"message":"no code"}}',
         b"[" * 10_000,

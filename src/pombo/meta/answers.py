@@ -9,6 +9,7 @@ from pombo.domain.channels import ChannelKind
 from pombo.domain.outcomes import Accepted, ErrorClass, ErrorScope, Failed, Outcome, Retry, SendError, Uncertain
 from pombo.meta.error_table import WAIT_FOR_EVIDENCE
 from pombo.meta.errors import send_error
+from pombo.meta.json_parts import LONGEST_ID
 
 # Kept with the message and shown in a list; Meta's own titles are below 100 characters.
 _MAX_TITLE = 300
@@ -58,7 +59,7 @@ def read_answer(kind: ChannelKind, status: int, body: bytes) -> Outcome:
                 provider_id = _decode_messenger(body).message_id
             else:
                 provider_id = _decode_whatsapp(body).messages[0].id
-            if provider_id and provider_id.isprintable():
+            if provider_id and provider_id.isprintable() and len(provider_id) <= LONGEST_ID:
                 return Accepted(provider_id)
         except (msgspec.DecodeError, IndexError, RecursionError, UnicodeDecodeError):
             pass

@@ -57,8 +57,14 @@ class Evidence(NamedTuple):
     at: datetime
 
 
+# A message may wait, paused or in doubt, until the log has dropped the day of its intent: then it is logged today. Those
+# who look for it by its send key look from that day on.
+_LOGGED_ON = """CASE WHEN (intent_at AT TIME ZONE 'UTC')::date BETWEEN (now() AT TIME ZONE 'UTC')::date - 1
+                                                            AND (now() AT TIME ZONE 'UTC')::date + 1
+                THEN (intent_at AT TIME ZONE 'UTC')::date ELSE (now() AT TIME ZONE 'UTC')::date END"""
+
 # `+ 0`: see the intent (store.outbox).
-_SETTLE = """
+_SETTLE = f"""
 WITH outcome AS (
     SELECT workspace_id, channel_id, id, coalesce(attempt, 1::smallint) AS attempt,
            coalesce(state, 2::smallint) AS state, provider_id, error_code, error_subcode, error_title
@@ -76,7 +82,7 @@ WITH outcome AS (
 ), logged AS (
     INSERT INTO deliveries (workspace_id, id, day, run_id, channel_id, intent_at, accepted_at, failed_at, error_code,
                             error_subcode, state, attempt, recipient, provider_id, error_title, kind)
-    SELECT workspace_id, id, (intent_at AT TIME ZONE 'UTC')::date, run_id, channel_id, intent_at,
+    SELECT workspace_id, id, {_LOGGED_ON}, run_id, channel_id, intent_at,
            CASE WHEN state = 2 THEN clock_timestamp() END, CASE WHEN state = 1 THEN clock_timestamp() END,
            error_code, error_subcode, state, attempt, recipient, provider_id, error_title, kind
     FROM gone
@@ -94,7 +100,7 @@ WITH outcome AS (
     DELETE FROM intents WHERE worker_id = $10 AND id = ANY ($11::bigint[])
 )
 SELECT CASE WHEN (SELECT count(*) FROM gone) < cardinality($3)
-            THEN (SELECT coalesce(array_agg(id), '{}') FROM gone) END AS moved,
+            THEN (SELECT coalesce(array_agg(id), '{{}}') FROM gone) END AS moved,
        (SELECT array_agg(ROW (workspace_id, id, attempt)) FROM gone WHERE was = 'u') AS doubtful
 """
 
