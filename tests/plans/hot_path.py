@@ -101,7 +101,7 @@ async def reads_past_what_is_in_flight(connection: Connection, slices: Slices) -
 
 @work(pages=400)
 async def finds_the_open_streams(connection: Connection, slices: Slices) -> None:
-    assert len(await outbox.open_streams(connection, LIVE)) == BUSY * 5
+    assert len((await outbox.open_streams(connection, LIVE)).streams) == BUSY * 5
 
 
 @work(pages=120_000, whole=("doubts", "retries"))

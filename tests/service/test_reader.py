@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+from datetime import datetime, timedelta
 
 import pytest
 
@@ -13,7 +14,10 @@ from pombo.sending.lane import Lane
 from pombo.sending.outgoing import Outgoing, Stream
 from pombo.sending.pairs import PAIR_BURST
 from pombo.sending.reader import Reader, ReaderStats
-from pombo.store.database import Database
+from pombo.sending.streams import Streams
+from pombo.store import leases, outbox
+from pombo.store.database import Connection, Database
+from pombo.store.outbox import OpenStreams
 from tests.seeding import SeededRun, add_run
 from tests.store.conftest import Tenant, tenant
 from tests.unit.test_lane import PAYLOAD, make_lane
@@ -137,3 +141,46 @@ async def test_what_had_no_room_behind_others_to_its_recipient_leaves_later_in_o
     for person in {message.recipient for message in left}:
         theirs = [message.id for message in left if message.recipient == person]
         assert theirs == sorted(theirs)
+
+
+async def test_after_the_databases_clock_was_put_back_what_is_due_by_it_is_read(
+    database: Database, tenant: Tenant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By more than a pass goes back: else what is written from then on would lie before all that is looked at."""
+    run = await run_to(database, tenant, "first")
+    lane = lane_for(tenant, run, MessageClass.REPLY, ChannelKind.MESSENGER)
+    replies = Reader(ReaderStats(), MessageClass.REPLY, MessageClass.REPLY)
+    streams = Streams({tenant: lane})
+    put_back, by_the_clock = timedelta(0), outbox.open_streams
+
+    async def by_that_clock(connection: Connection, worker_id: int) -> OpenStreams:
+        at, found = await by_the_clock(connection, worker_id)
+        return OpenStreams(at and at - put_back, found)
+
+    async with database.borrow() as connection:
+        worker_id = await leases.register(connection, "test", 1, 600.0)
+        await leases.acquire(connection, worker_id)
+        monkeypatch.setattr("pombo.sending.streams.outbox.open_streams", by_that_clock)
+        planned = await connection.fetchval("SELECT due_at FROM outbox")
+
+        async def enqueued(recipient: str, due_at: datetime, now: float) -> list[str]:
+            await connection.execute(
+                """INSERT INTO outbox (workspace_id, id, channel_id, run_id, due_at, recipient)
+                   VALUES ($1, nextval('message_ids'), $2, $3, $4, $5)""",
+                *tenant, run.run_id, due_at, recipient,
+            )  # fmt: skip
+            await streams.refresh(connection, worker_id)
+            await read(database, replies, lane, now=now)
+            taken = lane.take(100, now)
+            for message in taken:
+                lane.open -= 1
+                lane.waiting_ids.discard(message.id)
+                lane.release(message)
+                await connection.execute("DELETE FROM outbox WHERE id = $1", message.id)
+            return [message.recipient for message in taken]
+
+        assert await enqueued("second", planned, 1.0) == ["first", "second"]
+        for now in range(2, 200):
+            assert await enqueued(str(now), planned + timedelta(milliseconds=now), float(now)) == [str(now)]
+        put_back = timedelta(minutes=5)
+        assert await enqueued("after", planned - put_back, 200.0) == ["after"]

@@ -47,12 +47,31 @@ async def test_expansion_queues_each_recipient_once_whatever_chunk_its_copies_ar
     assert [(row["recipient"], row["id"]) for row in queued] == [tuple(row) for row in members]
     assert run is not None
     assert (run.expanded, run.state) == (True, runs.RunState.PROCESSING)
-    assert {(row["due_at"], row["variables"], row["channel_id"], row["run_id"]) for row in queued} == {
-        (run.planned_at, '{"first_name": "Ana"}', account.number, run_id)
+    assert {(row["variables"], row["channel_id"], row["run_id"]) for row in queued} == {
+        ('{"first_name": "Ana"}', account.number, run_id)
     }
+    # Due since each chunk was expanded, not since the run was planned: what was put back meanwhile went first.
+    due = [row["due_at"] for row in queued]
+    assert due == sorted(due)
+    assert run.planned_at < due[0] == due[1] < due[2]
     assert deltas == (4, 3)
     assert left == 0
     assert [tuple(row) for row in streams] == [(account.number, run_id, "open")]
+
+
+async def test_what_is_planned_for_later_is_due_then(database: Database, box: SecretBox) -> None:
+    account = await add_account(database, box)
+    run_id = await stage_run(database, account, _numbers(account, 1, 2))
+    async with database.tenant(account.workspace_id) as connection:
+        await connection.execute("UPDATE runs SET planned_at = planned_at + interval '1 day' WHERE id = $1", run_id)
+        run = await runs.get_run(connection, account.workspace_id, run_id)
+    assert run is not None
+
+    await _expand_all(database, chunk=3)
+
+    async with database.tenant(account.workspace_id) as connection:
+        due = await connection.fetch("SELECT DISTINCT due_at FROM outbox")
+    assert [row["due_at"] for row in due] == [run.planned_at]
 
 
 async def test_a_recipient_gets_each_run_of_a_campaign_and_each_channel_of_a_run(

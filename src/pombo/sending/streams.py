@@ -1,5 +1,7 @@
 """Which streams the lanes hold: those open in the tables, each with its compiled content."""
 
+from datetime import datetime, timedelta
+
 import msgspec
 
 from pombo.domain.channels import ChannelKind
@@ -12,7 +14,11 @@ from pombo.sending.outgoing import Stream
 from pombo.store import outbox
 from pombo.store.channels import Channel
 from pombo.store.database import Connection
+from pombo.store.outbox import BEGINNING
 from pombo.telemetry import log
+
+# Less is within what a pass reads again anyway.
+_PUT_BACK = timedelta(seconds=1)
 
 _decode_content = msgspec.json.Decoder(Content).decode
 
@@ -24,12 +30,16 @@ class Streams:
         self._lanes = lanes
         self._payloads: dict[tuple[int, int, ChannelKind], CompiledPayload] = {}
         """By workspace, run and kind: compiled once for all the run's channels."""
+        self._latest = BEGINNING[0]
+        """The database's time at the last look."""
 
     async def refresh(self, connection: Connection, worker_id: WorkerId) -> None:
         """Opens what was opened, drops what was paused or closed; any stream may have something to read."""
         # Of before the look: by its end they may be saved, and the look may have been before that.
         pausing = {key: set(lane.pausing) for key, lane in self._lanes.items() if lane.pausing}
-        rows = await outbox.open_streams(connection, worker_id)
+        at, rows = await outbox.open_streams(connection, worker_id)
+        if at is not None:
+            self._heed_clock(at)
         wanted: dict[tuple[int, int], dict[int, int]] = {}
         for workspace_id, channel_id, run_id, message_class in rows:
             wanted.setdefault((workspace_id, channel_id), {})[run_id] = message_class
@@ -46,6 +56,15 @@ class Streams:
         used = {(workspace_id, run_id) for workspace_id, _, run_id, _ in rows}
         for known in [known for known in self._payloads if known[:2] not in used]:
             del self._payloads[known]
+
+    def _heed_clock(self, at: datetime) -> None:
+        """When the database's clock was put back, what is due by it may lie before all that was read."""
+        if self._latest - at > _PUT_BACK:
+            log.warning("database_clock_put_back", seconds=(self._latest - at).total_seconds())
+            for lane in self._lanes.values():
+                for stream in lane.streams.values():
+                    stream.start_over()
+        self._latest = at
 
     async def _open(self, connection: Connection, lane: Lane, run_id: int, message_class: MessageClass) -> None:
         if run_id <= 0:

@@ -191,6 +191,8 @@ _TAKE_CONTACTS = """
 # Who is on the suppression list is left out of bulk runs and counted as rejected. The list is probed person by person
 # and not joined, for it may be a thousand times longer than the chunk; a workspace without one skips it.
 #
+# What was due long ago is due from now on: before what was put back meanwhile, no reader would look for it.
+#
 # Whoever is in the run already, from an earlier chunk or an earlier line of this one, is a duplicate. `{on_conflict}`
 # leaves them out; without it the insert takes half the time, and fails when there is one.
 _MOVE = """
@@ -214,7 +216,7 @@ WITH chunk AS MATERIALIZED ({take}
     RETURNING message_id
 ), queued AS (
     INSERT INTO outbox (workspace_id, id, channel_id, run_id, due_at, recipient, variables)
-    SELECT $1, n.id, n.channel_id, $2, $5, n.recipient, n.variables
+    SELECT $1, n.id, n.channel_id, $2, greatest($5, now()), n.recipient, n.variables
     FROM numbered n JOIN joined j ON j.message_id = n.id
     RETURNING channel_id
 ), opened AS (

@@ -256,16 +256,23 @@ async def doubt(connection: Connection, undecided: Sequence[Undecided]) -> None:
     )
 
 
-async def open_streams(connection: Connection, worker_id: int) -> list[tuple[int, int, int, int]]:
-    """(workspace, channel, run, class) of every open stream of the worker's channels, none of a halted workspace."""
+class OpenStreams(NamedTuple):
+    at: datetime | None
+    """By the database's clock; None when there are none."""
+    streams: list[tuple[int, int, int, int]]
+    """Each one's workspace, channel, run and class."""
+
+
+async def open_streams(connection: Connection, worker_id: int) -> OpenStreams:
+    """Every open stream of the worker's channels, none of a halted workspace."""
     rows = await connection.fetch(
-        """SELECT s.workspace_id, s.channel_id, s.run_id, s.class FROM streams s
+        """SELECT s.workspace_id, s.channel_id, s.run_id, s.class, clock_timestamp() FROM streams s
            JOIN channel_leases l USING (workspace_id, channel_id)
            WHERE l.worker_id = $1 AND s.state = 'open'
              AND NOT EXISTS (SELECT FROM halts h WHERE h.workspace_id = s.workspace_id)""",
         worker_id,
     )
-    return [tuple(row) for row in rows]
+    return OpenStreams(rows[0][4] if rows else None, [tuple(row)[:4] for row in rows])
 
 
 async def run_content(connection: Connection, workspace_id: int, run_id: int) -> str | None:

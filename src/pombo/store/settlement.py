@@ -57,8 +57,8 @@ class Evidence(NamedTuple):
     at: datetime
 
 
-# A message may wait, paused or in doubt, until the log has dropped the day of its intent: then it is logged today. Those
-# who look for it by its send key look from that day on.
+# A message may wait, paused or in doubt, until the log has dropped the day of its intent: then it is logged today.
+# Whoever looks for it by its send key looks from that day on.
 _LOGGED_ON = """CASE WHEN (intent_at AT TIME ZONE 'UTC')::date BETWEEN (now() AT TIME ZONE 'UTC')::date - 1
                                                             AND (now() AT TIME ZONE 'UTC')::date + 1
                 THEN (intent_at AT TIME ZONE 'UTC')::date ELSE (now() AT TIME ZONE 'UTC')::date END"""
