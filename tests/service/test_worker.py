@@ -13,6 +13,7 @@ import pytest
 
 from pombo.domain.classes import MessageClass
 from pombo.domain.ids import ChannelId, WorkspaceId
+from pombo.meta.transport.endpoint import Endpoint
 from pombo.sending import reader
 from pombo.sending.breaker import BreakerState
 from pombo.sending.judge import PAIR_ATTEMPTS
@@ -400,3 +401,24 @@ async def test_a_global_limit_holds_over_all_channels(setting: Setting) -> None:
     times = sorted(m["accepted_at"] for m in await setting.sandbox.messages())
     for first, at in enumerate(times):
         assert sum(at <= later < at + 0.5 for later in times[first:]) <= 100 * 0.5 + 2 * 10 + 1
+
+
+async def test_a_global_limit_holds_after_a_hold_up_too(setting: Setting, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Slow name resolution: what was paced meanwhile has waited for its connection, and may not leave all at once."""
+    pages = [await setting.sandbox.add_page(setting.page.app, brake_per_second=None) for _ in range(20)]
+    ids = [await add_channel(setting.database, setting.box, setting.workspace, page) for page in pages]
+    run = await add_run(setting.database, setting.workspace, [(ids[n % 20], str(20_000 + n)) for n in range(140)])
+    resolve, answered = Endpoint.addresses, asyncio.Event()
+    asyncio.get_running_loop().call_later(2.0, answered.set)
+
+    async def late(self: Endpoint, now: Callable[[], float]) -> list[str]:
+        await answered.wait()
+        return await resolve(self, now)
+
+    monkeypatch.setattr(Endpoint, "addresses", late)
+    found = await settled(setting, run, 140, replace(setting.options, global_rate=40.0, max_sockets=100))
+
+    assert found["accepted"] == 140
+    times = sorted(m["accepted_at"] for m in await setting.sandbox.messages())
+    for first, at in enumerate(times):
+        assert sum(at <= later < at + 0.5 for later in times[first:]) <= 40 * 0.5 + 2 * 4 + 1

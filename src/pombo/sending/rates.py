@@ -20,16 +20,22 @@ class GlobalRate:
         self._total = total
         self._clock = clock
         self.pacer = TokenBucket(NOTHING, clock())
+        self.gate = TokenBucket(NOTHING, clock())
+        """The same rate once more, where messages leave: what was held up on its way there must not leave at once."""
 
     async def tend(self, connection: Connection, worker_id: WorkerId) -> None:
         """Takes an even slice, leased with the heartbeat: live workers' slices never add up to more than the whole."""
         even = await leases.even_rate(connection, self._total)
         if self.pacer.rate > even:
             # Slower first, then the rest is free for others.
-            self.pacer.set_rate(even, self._clock())
+            self._set(even)
         rate = max(NOTHING, await leases.take_rate_slice(connection, worker_id, self._total, even))
         if rate != self.pacer.rate:
-            self.pacer.set_rate(rate, self._clock())
+            self._set(rate)
+
+    def _set(self, rate: float) -> None:
+        for bucket in (self.pacer, self.gate):
+            bucket.set_rate(rate, self._clock())
 
 
 async def tend_lanes(connection: Connection, lanes: Iterable[Lane], now: float) -> None:

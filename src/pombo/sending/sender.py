@@ -35,6 +35,8 @@ GATHER_S = 0.002
 ARMED_SHARE = 0.25
 # Longer on the way from the rate's gate to the first byte, a message is counted again there.
 LATE_S = 0.05
+# The worker's part of the global limit may be nothing for now, and is another within so many seconds.
+SLICE_S = 1.0
 # After this time a statement whose connection broke has committed or never will (the server's time-out for it is less).
 UNSURE_S = 10.0
 
@@ -60,7 +62,7 @@ class Sender:
         self._armed: deque[tuple[bytes, Outgoing]] = deque()
         self._armed_replies: deque[tuple[bytes, Outgoing]] = deque()
         self._held_back: dict[int, tuple[asyncio.TimerHandle, bytes, Outgoing]] = {}
-        """Armed as well, but too early for their channel's rate; by message id."""
+        """Armed as well, but too early for a rate; by message id."""
         self._storing = 0
         self._flying = 0
         self._wake = asyncio.Event()
@@ -78,6 +80,8 @@ class Sender:
         """How many more messages may be collected; None for no limit. (One batch of a cron call.)"""
         self.pacer: TokenBucket | None = None
         """This worker's part of the global limit, if there is one."""
+        self.gate: TokenBucket | None = None
+        """The same once more, where messages leave."""
         self.identity: Identity | None = None
         """None until the worker is registered; before that there are no lanes."""
         self.before_write: Callable[[], None] | None = None
@@ -342,12 +346,14 @@ class Sender:
                 request, message = armed[0]
                 lane = message.stream.lane
                 message.passed_at = now
-                if wait := lane.pass_gate(message, now):
+                if wait := self._pass_gates(message, now):
                     armed.popleft()
                     self._hold_back(request, message, wait)
                     continue
                 if not submit(request, answered, message, reserved=reserved, may_write=may_write):
                     lane.gate.give_back(1)
+                    if self.gate is not None:
+                        self.gate.give_back(1)
                     if not self._asked_for_socket:
                         self._asked_for_socket = True
                         self._transport.when_free(self._socket_free, reserved=reserved)
@@ -356,8 +362,20 @@ class Sender:
                 message.stream.unsent -= 1
                 self._flying += 1
 
+    def _pass_gates(self, message: Outgoing, now: float) -> float:
+        """0.0, and counted, when the channel's rate and the global one let the message leave; else seconds to wait."""
+        lane = message.stream.lane
+        wait = lane.pass_gate(message, now)
+        if wait or self.gate is None:
+            return wait
+        reserve = 0.0 if message.stream.message_class is MessageClass.REPLY else RESERVED_FOR_REPLIES
+        if self.gate.take(1, now, reserve):
+            return 0.0
+        lane.gate.give_back(1)
+        return min(self.gate.wait(now, reserve), SLICE_S)
+
     def _hold_back(self, request: bytes, message: Outgoing, wait: float) -> None:
-        """Until the channel's rate lets it leave: it was paced long ago, and has been held up since."""
+        """Until the rate lets it leave: it was paced long ago, and has been held up since."""
         loop = asyncio.get_running_loop()
         self._held_back[message.id] = loop.call_later(wait, self._let_go_on, message.id), request, message
 
@@ -378,7 +396,7 @@ class Sender:
         if clock() >= message.intent.identity.may_write_until:
             return False
         now = self._clock()
-        if now - message.passed_at > LATE_S and message.stream.lane.pass_gate(message, now):
+        if now - message.passed_at > LATE_S and self._pass_gates(message, now):
             return False
         if self.before_write is not None:
             self.before_write()
@@ -394,7 +412,7 @@ class Sender:
             self._feed()
         if isinstance(result, NeverWritten) and result.reason is Reason.WITHDRAWN:
             message.stream.lane.breaker.undecided(message.id)
-            self._give_back(message, "Not sent: held up until the worker's lease or the channel's rate had run out.")
+            self._give_back(message, "Not sent: held up until the worker's lease or a rate had run out.")
         else:
             self.judge.answered(result, message)
         if message.stream.message_class is MessageClass.REPLY:

@@ -148,7 +148,7 @@ class Worker:
         self.registration = Registration(database.url, self._name, options.lease_s, transient=budget is not None)
         self._global_rate = None if options.global_rate is None else GlobalRate(options.global_rate, self._clock)
         if self._global_rate is not None:
-            self.sender.pacer = self._global_rate.pacer
+            self.sender.pacer, self.sender.gate = self._global_rate.pacer, self._global_rate.gate
         self.read_stats = ReaderStats()
         self._reader = Reader(self.read_stats, MessageClass.TRANSACTIONAL, MessageClass.BULK)
         self._reply_reader = Reader(self.read_stats, MessageClass.REPLY, MessageClass.REPLY)
