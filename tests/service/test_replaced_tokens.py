@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import replace
 
 import pytest
@@ -14,6 +15,7 @@ from pombo.sending.consequences import Consequences
 from pombo.sending.lane import Lane
 from pombo.sending.outcomes import OutcomeWriter
 from pombo.sending.pacer import TokenBucket
+from pombo.sending.worker import Worker
 from pombo.store import channels
 from pombo.store.database import Database
 from pombo.store.leases import Lease
@@ -35,15 +37,14 @@ async def line(setting: Setting) -> AsyncIterator[Proxy]:
     await proxy.close()
 
 
-async def test_an_answer_about_the_former_token_does_not_stop_a_channel_with_a_new_one(
-    setting: Setting, line: Proxy
-) -> None:
-    run = await setting.run(5)
+@asynccontextmanager
+async def replacing(setting: Setting, line: Proxy, in_flight: int) -> AsyncIterator[tuple[Worker, Lane]]:
+    """A worker that takes up a new token while so many requests under a revoked one are still to be answered."""
     await add_channel(setting.database, setting.box, setting.workspace, replace(setting.page, token="revoked"))
     line.silence()
     async with working(setting.database, setting.box, replace(setting.options, graph_api_url=line.url)) as worker:
         async with asyncio.timeout(20):
-            while not worker.lanes or worker.transport.snapshot().in_flight < 5:
+            while not worker.lanes or worker.transport.snapshot().in_flight < in_flight:
                 await asyncio.sleep(0.01)
         (lane,) = worker.lanes.values()
         former = lane.head
@@ -53,10 +54,34 @@ async def test_an_answer_about_the_former_token_does_not_stop_a_channel_with_a_n
             while lane.head is former:
                 await asyncio.sleep(0.01)
         line.speak()
+        yield worker, lane
+
+
+async def test_an_answer_about_the_former_token_does_not_stop_a_channel_with_a_new_one(
+    setting: Setting, line: Proxy
+) -> None:
+    run = await setting.run(5)
+    async with replacing(setting, line, 5) as (worker, lane):
         assert await until(worker, setting.database, run, lambda f: f.get("accepted") == 5)
         assert not lane.stopped
     # Five refusals that count for nobody, and no stop in between.
     assert await setting.value("SELECT array_agg(attempt) FROM deliveries") == [2] * 5
+    assert await setting.value("SELECT state FROM channels") == "active"
+
+
+async def test_nor_does_one_to_another_call_than_a_send(setting: Setting, line: Proxy) -> None:
+    async with setting.database.borrow() as connection:
+        await connection.execute(
+            """INSERT INTO channel_jobs (workspace_id, channel_id, kind, payload)
+               VALUES ($1, $2, 'profile', '{"recipient": "10000", "contactId": 1}')""",
+            setting.workspace,
+            setting.channel,
+        )
+    async with replacing(setting, line, 1) as (worker, lane), asyncio.timeout(20):
+        while await setting.value("SELECT count(*) FROM channel_jobs WHERE error_code IS NULL AND state = 'ready'"):
+            await asyncio.sleep(0.01)
+        assert not lane.stopped
+        assert worker.writer.stats.failures == 0
     assert await setting.value("SELECT state FROM channels") == "active"
 
 

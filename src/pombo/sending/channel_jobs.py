@@ -207,13 +207,13 @@ class ChannelJobs:
     # --- one job ------------------------------------------------------------------------------------------------------
 
     async def _carry_out(self, budgets: _Budgets, job: Job) -> None:
-        lane = budgets.lane
+        lane, token = budgets.lane, budgets.lane.channel.token
         try:
             error = await self._do(lane, job)
             if error is None:
                 budgets.throttled.pop(job.kind, None)
             else:
-                await self._heed(budgets, job, error)
+                await self._heed(budgets, job, error, token)
         except GaveUp as reason:
             await self._fail(job, None, str(reason))
         except (DatabaseUnavailable, *TRY_AGAIN) as error:
@@ -356,7 +356,8 @@ class ChannelJobs:
 
     # --- errors -------------------------------------------------------------------------------------------------------
 
-    async def _heed(self, budgets: _Budgets, job: Job, error: SendError) -> None:
+    async def _heed(self, budgets: _Budgets, job: Job, error: SendError, token: bytes) -> None:
+        """What Meta answered to a call under the channel's (sealed) token of that time."""
         match error.error_class:
             case ErrorClass.RATE_LIMIT:
                 # All of the kind wait; that is no failure of this one's.
@@ -366,8 +367,9 @@ class ChannelJobs:
                 log.info("channel_jobs_throttled", channel=job.channel_id, kind=job.kind, code=error.code)
                 await self._later(job, error.code, error.title, delay, counts=False)
             case ErrorClass.AUTH if error.code in _DEAD_TOKEN:
-                # It waits for a new token, with all that the channel sends.
-                self._stop_lane(budgets.lane, error)
+                # It waits for a new token, with all that the channel sends, unless there is one already.
+                if token == budgets.lane.channel.token:
+                    self._stop_lane(budgets.lane, error)
                 await self._later(job, error.code, error.title, counts=False)
             case ErrorClass.TRANSIENT | ErrorClass.AMBIGUOUS if _may_go_on(budgets.lane, job):
                 await self._later(job, error.code, error.title)
