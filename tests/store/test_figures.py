@@ -2,11 +2,13 @@ import asyncio
 
 from pombo.campaigns.expand import Expander
 from pombo.campaigns.figures import FiguresDuty
+from pombo.domain.channels import ChannelKind
 from pombo.domain.ids import RunId
-from pombo.store import figures, runs
+from pombo.store import figures, run_control, runs, suppressions
 from pombo.store.database import Connection, Database
 from pombo.store.figures import Figures
 from pombo.store.secrets import SecretBox
+from pombo.store.suppressions import Suppression
 from tests.accounts import Account, add_account, stage_run
 
 
@@ -62,6 +64,25 @@ async def test_until_all_are_expanded_the_total_is_what_is_still_expected(databa
         if not await expander.run_once():
             break
     assert totals == [(4, 0, 4), (3, 1, 3), (3, 1, 3), (3, 1, 3)]
+
+
+async def test_who_is_left_out_is_expected_no_more_and_not_cancelled(database: Database, box: SecretBox) -> None:
+    account = await add_account(database, box)
+    people = [(account.number, f"+35191000000{n}") for n in range(6)]
+    async with database.transaction() as connection:
+        unwilling = [
+            Suppression(account.workspace_id, ChannelKind.WHATSAPP, person, "asked", "1") for _, person in people[:2]
+        ]
+        await suppressions.suppress(connection, unwilling)
+    run_id = await stage_run(database, account, people)
+
+    await Expander(database, chunk=3).run_once()
+    found = await _figures(database, account, run_id)
+    assert (found.total, found.rejected, found.waiting) == (4, 2, 4)
+    async with database.transaction() as connection:
+        await run_control.cancel_runs(connection, account.workspace_id, [run_id])
+    found = await _figures(database, account, run_id)
+    assert (found.total, found.rejected, found.cancelled, found.waiting) == (4, 2, 3, 1)
 
 
 async def test_many_folders_at_once_count_every_delta_once(database: Database, box: SecretBox) -> None:

@@ -72,7 +72,7 @@ async def test_the_least_expanded_run_is_claimed_first(database: Database, box: 
         claimed = await runs.claim_unexpanded(connection)
         assert claimed is not None
         assert claimed.run_id == large
-        await runs.advance(connection, claimed, expanded_to=1, channel_id=0, expanded=False)
+        await runs.advance(connection, claimed, expanded_to=1, channel_id=0, expanded=False, left_out=0)
         following = await runs.claim_unexpanded(connection)
 
     assert following is not None

@@ -85,6 +85,7 @@ class Expander:
             expanded_to=expansion.expanded_to if moved.last is None else moved.last,
             channel_id=0,
             expanded=moved.taken < self._chunk,
+            left_out=moved.left_out,
         )
         return moved.taken
 
@@ -97,7 +98,14 @@ class Expander:
             connection, expansion.workspace_id, expansion.run_id, channel, after, self._chunk, expansion.planned_at
         )
         if moved.taken == self._chunk and moved.last is not None:
-            await runs.advance(connection, expansion, expanded_to=moved.last, channel_id=channel, expanded=False)
+            await runs.advance(
+                connection,
+                expansion,
+                expanded_to=moved.last,
+                channel_id=channel,
+                expanded=False,
+                left_out=moved.left_out,
+            )
         else:
             following = left[1] if len(left) > 1 else None
             await runs.advance(
@@ -106,5 +114,6 @@ class Expander:
                 expanded_to=0,
                 channel_id=channel if following is None else following,
                 expanded=following is None,
+                left_out=moved.left_out,
             )
         return moved.taken

@@ -47,6 +47,8 @@ class Moved(NamedTuple):
 
     taken: int
     last: int | None
+    left_out: int
+    """Of those taken: who is on the suppression list."""
 
 
 async def open_upload(connection: Connection, workspace_id: WorkspaceId) -> RunId:
@@ -235,7 +237,7 @@ WITH chunk AS MATERIALIZED ({take}
          (SELECT count(*) AS inserted FROM queued) AS q
     WHERE taken > 0
 )
-SELECT count(*) AS taken, max(position) AS last FROM chunk
+SELECT count(*) AS taken, max(position) AS last, count(suppressed) AS left_out FROM wanted
 """
 # The planner cannot know how many rows a chunk has; a guess of few would join it to itself by nested loops, which takes
 # twenty times as long. Hashing is never slow here.

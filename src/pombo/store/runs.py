@@ -98,9 +98,9 @@ async def start_run(
 ) -> RunId | None:
     """Makes a pending run; the workers see it when the transaction commits.
 
-    `audience_size` counts the recipients, duplicates included, for the figures while they are expanded. `run_id` is its
-    upload's, for a staged one. Planned for now unless said otherwise; None when the campaign has a run of that planned
-    time already.
+    `audience_size` counts the recipients, duplicates included, for the figures while they are expanded; whoever is then
+    found to be on the suppression list is taken off it. `run_id` is its upload's, for a staged one. Planned for now
+    unless said otherwise; None when the campaign has a run of that planned time already.
     """
     made: RunId | None = await connection.fetchval(
         """INSERT INTO runs (workspace_id, id, campaign_id, planned_at, source, content, channel_ids, audience_size)
@@ -172,18 +172,26 @@ async def claim_unexpanded(connection: Connection) -> Expansion | None:
 
 
 async def advance(
-    connection: Connection, expansion: Expansion, *, expanded_to: int, channel_id: int, expanded: bool
+    connection: Connection,
+    expansion: Expansion,
+    *,
+    expanded_to: int,
+    channel_id: int,
+    expanded: bool,
+    left_out: int,
 ) -> None:
-    """Moves the cursor of a claimed run; with its first chunk it is processing."""
+    """Moves the cursor of a claimed run; with its first chunk it is processing. Who is left out is expected no more."""
     await connection.execute(
         """UPDATE runs SET state = 'processing', started_at = coalesce(started_at, clock_timestamp()),
-               expanded_to = $3, expanded_channel_id = $4, expanded = $5
+               expanded_to = $3, expanded_channel_id = $4, expanded = $5,
+               audience_size = greatest(0, audience_size - $6)
            WHERE workspace_id = $1 AND id = $2""",
         expansion.workspace_id,
         expansion.run_id,
         expanded_to,
         channel_id,
         expanded,
+        left_out,
     )
 
 
