@@ -16,7 +16,7 @@ from pombo.sending import worker as worker_module
 from pombo.sending.once import process_batch
 from pombo.sending.worker import WorkerOptions
 from pombo.store import embedded, leases, partitions, schema
-from pombo.store.database import Database
+from pombo.store.database import Database, connect
 from pombo.store.secrets import SecretBox
 from tests.sandbox_server import SandboxHandle
 from tests.seeding import add_channel, add_run, add_workspace
@@ -300,3 +300,24 @@ async def test_a_killed_database_that_comes_back_is_sent_from_by_the_same_worker
     assert found == {"total": 400, "accepted": 400}
     ledger = await sandbox.ledger()
     assert (ledger["accepted"], ledger["duplicates"]) == (400, 0)
+
+
+async def test_outcomes_that_cannot_be_stored_come_to_be_in_doubt_and_hold_up_no_others(
+    setting: Setting, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pombo.sending.outcomes._RETRY_S", 0.01)
+    owner = await connect(url, "pombo_owner")
+    await owner.execute(
+        "ALTER TABLE deliveries ADD CONSTRAINT no_poison CHECK (recipient NOT IN ('10003', '10030')) NOT VALID"
+    )
+    await owner.close()
+    run = await setting.run(40)
+    async with working(setting.database, setting.box, setting.options) as worker:
+        found = await until(worker, setting.database, run, lambda f: f.get("accepted", 0) + f.get("uncertain", 0) == 40)
+        assert found == {"total": 40, "accepted": 38, "uncertain": 2}
+        again = await setting.run(3)
+        await until(worker, setting.database, again, lambda f: f.get("accepted") == 3)
+        assert worker.writer.stats.unsaved == 0
+    assert await setting.value("SELECT array_agg(recipient ORDER BY recipient) FROM doubts") == ["10003", "10030"]
+    ledger = await setting.sandbox.ledger()
+    assert (ledger["accepted"], ledger["duplicates"]) == (43, 0)

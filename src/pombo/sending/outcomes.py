@@ -83,6 +83,32 @@ class _Batch:
     def any(self) -> bool:
         return bool(self.messages or self.revoked or self.further.any)
 
+    def apart(self) -> "list[_Batch]":
+        """In smaller batches, because this one was refused; a message alone with its outcome comes to be in doubt."""
+        count = len(self.messages)
+        if count and (self.revoked or self.finished or self.further.any):
+            rest = _Batch(further=self.further, revoked=self.revoked, finished=self.finished)
+            return [rest, _Batch(self.settled, self.retries, self.doubts, messages=self.messages)]
+        if count > 1:
+            return [self._of(self.messages[: count // 2]), self._of(self.messages[count // 2 :])]
+        if self.settled or self.retries:
+            outcome = self.settled[0] if self.settled else self.retries[0]
+            doubt = Undecided(
+                outcome.workspace_id, outcome.channel_id, outcome.message_id, outcome.attempt, 0, 0,
+                "What became of it could not be stored; the worker's log says why.",
+            )  # fmt: skip
+            return [_Batch(doubts=[doubt], messages=self.messages)]
+        return [self]
+
+    def _of(self, messages: list[Outgoing]) -> "_Batch":
+        ids = {message.id for message in messages}
+        return _Batch(
+            [outcome for outcome in self.settled if outcome.message_id in ids],
+            [outcome for outcome in self.retries if outcome.message_id in ids],
+            [outcome for outcome in self.doubts if outcome.message_id in ids],
+            messages=messages,
+        )
+
 
 class OutcomeWriter:
     """One per worker. `saved` is called after each batch, when room was made."""
@@ -251,21 +277,22 @@ class OutcomeWriter:
 
     async def _write_until_saved(self, batch: _Batch) -> None:
         """And those that wait by then: one after the other on one connection, which costs a round trip to give back."""
+        batches = [batch]
         while True:
             try:
                 async with self._database.borrow(for_lanes=True) as connection:
-                    while True:
-                        await self._write(connection, batch)
-                        self._note_saved(batch)
-                        if len(self._waiting.messages) < self._batch_size:
-                            return
-                        batch = self._take()
-            except DatabaseUnavailable as error:
+                    while batches:
+                        await self._write(connection, batches[0])
+                        self._note_saved(batches.pop(0))
+                        if not batches and len(self._waiting.messages) >= self._batch_size:
+                            batches.append(self._take())
+                    return
+            except (DatabaseUnavailable, *TRY_AGAIN) as error:
                 log.warning("outcomes_waiting", unsaved=self.stats.unsaved, reason=str(error))
             except Exception:
-                # A deadlock with ingest, a partition not made yet, a defect: whatever it is, an outcome is evidence and
-                # is not dropped. The lanes stop by themselves when too many are unsaved.
+                # A defect, whatever it is: an outcome is evidence and is not dropped, nor may one hold up all others.
                 log.exception("outcomes_refused", unsaved=self.stats.unsaved)
+                batches[:1] = batches[0].apart()
             self.stats.failures += 1
             await asyncio.sleep(_RETRY_S)
 
