@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
 from typing import Any
 
+import asyncpg
 import httpx
 import pytest
 
@@ -198,6 +199,16 @@ async def test_a_bug_is_answered_without_a_word_of_it(api: Api, monkeypatch: pyt
     assert (answer.status_code, api.error(answer)["code"]) == (500, "internal_error")
     assert "swordfish" not in answer.text
     assert answer.headers["x-content-type-options"] == "nosniff"
+
+
+async def test_two_in_each_others_way_are_told_to_try_again(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def collide(*_: object) -> None:
+        raise asyncpg.DeadlockDetectedError("deadlock detected")
+
+    monkeypatch.setattr("pombo.store.labels.list_labels", collide)
+    answer = await api.http.get("/api/labels")
+    assert (answer.status_code, answer.headers["Retry-After"]) == (503, "1")
+    assert answer.json()["error"]["code"] == "try_again"
 
 
 async def test_with_the_database_away_requests_get_503_and_when_to_try_again(api: Api, url: str) -> None:

@@ -1,5 +1,6 @@
 """The one settlement: whoever comes first moves the row and counts it; repeats and races change nothing."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from datetime import UTC, date, datetime, timedelta
 
@@ -7,10 +8,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pombo.store import leases, outbox, settlement
+from pombo.store import held, leases, outbox, settlement
 from pombo.store.database import Connection, Database
+from pombo.store.held import DoubtAction, Selection
 from pombo.store.outbox import Undecided
 from pombo.store.settlement import ACCEPTED, CANCELLED, FAILED, Evidence, Settled
+from tests.locks import blocked
 from tests.seeding import SeededRun, add_run, figures
 from tests.store.conftest import Tenant, sent_under
 
@@ -185,3 +188,34 @@ async def test_what_waited_longer_than_the_log_is_kept_is_settled_all_the_same(
             late = Evidence(*tenant, dropped, 1, day, "m_2", datetime.now(UTC))
             await settlement.settle_evidence(connection, [late])
             assert await figures(connection, run) == {"total": 4, "accepted": 2, "failed": 1, "cancelled": 1}
+
+
+async def test_a_person_and_a_webhook_that_settle_the_same_messages_never_wait_for_each_other(
+    database: Database, tenant: Tenant
+) -> None:
+    run = await add_run(database, tenant.workspace_id, [(tenant.channel_id, str(n)) for n in range(3)])
+    ids = run.message_ids
+    async with database.borrow() as connection:
+        day = await intend(connection, tenant, ids)
+        await outbox.doubt(connection, [Undecided(*tenant, each, 1, 0, 0, "lost") for each in ids])
+        await connection.execute("UPDATE doubts SET held = 'policy', held_since = now()")
+
+    async def hear() -> None:
+        late = [Evidence(*tenant, each, 1, day, f"m_{each}", datetime.now(UTC)) for each in reversed(ids)]
+        async with database.transaction() as connection:
+            await settlement.settle_evidence(connection, late)
+
+    async def decide() -> None:
+        async with database.transaction() as connection:
+            await held.resolve(connection, tenant.workspace_id, DoubtAction.RESEND, Selection(run_id=run.run_id))
+
+    async with database.borrow() as watching, database.borrow() as holding:
+        async with holding.transaction():
+            # Each has one end of the messages, and waits for this one, before it is let go.
+            await holding.execute("SELECT FROM outbox WHERE id = $1 FOR UPDATE", ids[1])
+            both = []
+            for settle in (decide, hear):
+                both.append(asyncio.create_task(settle()))
+                await blocked(watching, len(both))
+        await asyncio.gather(*both)
+        assert await watching.fetchval("SELECT count(*) FROM doubts") == 0

@@ -8,12 +8,13 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from pombo.api.errors import ApiError, database_unavailable, internal_error
+from pombo.api.errors import ApiError, database_unavailable, internal_error, try_again
 from pombo.api.runs import show_reject
 from pombo.campaigns.errors import AudienceError, NobodyToSendTo
 from pombo.campaigns.reading import cleaned
 from pombo.domain.content import ContentError
 from pombo.inbox.errors import InboxError
+from pombo.store.database import TRY_AGAIN
 from pombo.store.errors import DatabaseUnavailable, Duplicate
 
 
@@ -84,6 +85,7 @@ _TRANSLATIONS: dict[type[Exception], Any] = {
     InboxError: lambda error: ApiError(error.code, error.sentence, error.details),
     Duplicate: lambda error: ApiError("name_taken", str(error)),
     DatabaseUnavailable: lambda error: database_unavailable(),
+    **dict.fromkeys(TRY_AGAIN, lambda error: try_again()),
     Exception: lambda error: internal_error(),
 }
 

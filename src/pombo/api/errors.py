@@ -71,6 +71,7 @@ STATUS: dict[str, int] = {
     # Our side
     "internal_error": 500,
     "database_unavailable": 503,
+    "try_again": 503,
     "media_unavailable": 503,
     "upload_interrupted": 503,
     "worker_not_available": 503,
@@ -79,6 +80,7 @@ STATUS: dict[str, int] = {
 # Seconds after which a client may well try again.
 _RETRY_AFTER = {
     "database_unavailable": 2,
+    "try_again": 1,
     "upload_interrupted": 2,
     "worker_not_available": 60,
     "request_in_progress": 5,
@@ -114,6 +116,10 @@ class ApiError(Exception):
 
 def database_unavailable() -> ApiError:
     return ApiError("database_unavailable", "The database does not answer at the moment; try again in a few seconds.")
+
+
+def try_again() -> ApiError:
+    return ApiError("try_again", "Somebody else changed the same at the same moment; nothing was done, try again.")
 
 
 def internal_error() -> ApiError:

@@ -12,6 +12,7 @@ the time of the last one's intent.
 
 from collections.abc import Sequence
 from datetime import date, datetime
+from operator import itemgetter
 from typing import NamedTuple
 
 from pombo.domain.outcomes import DeliveryState
@@ -56,6 +57,8 @@ class Evidence(NamedTuple):
     provider_id: str
     at: datetime
 
+
+_IN_ORDER = itemgetter(0, 2)  # workspace, message
 
 # A message may wait, paused or in doubt, until the log has dropped the day of its intent: then it is logged today.
 # Whoever looks for it by its send key looks from that day on.
@@ -159,6 +162,8 @@ async def settle(
     At most one outcome per message. Outside a transaction each statement commits by itself, which is as safe: the
     others only forget doubts that are over, and add what a witness knows.
     """
+    # In one order for all who settle, whatever order webhooks come in, so that two never wait for each other.
+    outcomes = sorted(outcomes, key=_IN_ORDER)
     # Built by comprehensions over what is needed: nearly all batches hold nothing but accepted messages at their first
     # attempt, and unnest fills missing elements with NULL, so that the rest need not be encoded at all.
     plain = all(o.state == ACCEPTED for o in outcomes)
