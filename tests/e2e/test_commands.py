@@ -115,6 +115,7 @@ def test_held_messages_are_listed_and_decided_about(pombo: Installation) -> None
     add_page(pombo)
     assert json.loads(pombo.run("doubts", "list", "--channel", "Shop", "--json")) == []
     assert "Nothing is held." in pombo.run("doubts", "list")
+    assert "Nothing was sent twice." in pombo.run("doubts", "sent-twice", "--channel", "Shop")
     for command, action in (("resend", "resend"), ("mark-sent", "mark_sent"), ("drop", "drop")):
         answer = json.loads(pombo.run("doubts", command, "--channel", "Shop", "--json"))
         assert answer == {"action": action, "resolved": 0}

@@ -31,7 +31,7 @@ _EVERYTHING = [
     ("GET", "/api/runs/1"),
     ("GET", "/api/runs/1/rejects"),
     ("GET", "/api/runs/1/deliveries"),
-    ("GET", "/api/runs/1/sent-twice"),
+    ("GET", "/api/doubts/sent-twice"),
     ("POST", "/api/runs/1/pause"),
     ("POST", "/api/runs/1/resume"),
     ("POST", "/api/runs/1/cancel"),

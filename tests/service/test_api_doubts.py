@@ -122,9 +122,12 @@ async def test_marked_as_sent_they_are_accepted_and_evidence_brings_the_id_later
             witness = Evidence(account.workspace_id, account.number, ids[0], 1, TODAY, provider_id, datetime.now(UTC))
             await settlement.settle_evidence(connection, [witness])
     assert await totals(api, run_id) == {"total": 2, "accepted": 2, "sentTwice": 1}
-    twice = (await api.http.get(f"/api/runs/{run_id}/sent-twice")).json()
-    assert [(m["messageId"], m["providerIds"]) for m in twice["messages"]] == [(ids[0], ["wamid.1", "wamid.2"])]
-    assert twice["nextAfter"] is None
+    for wanted in ({}, {"runId": run_id}, {"channelId": account.number}):
+        twice = (await api.http.get("/api/doubts/sent-twice", params=wanted)).json()
+        assert [(m["messageId"], m["providerIds"]) for m in twice["messages"]] == [(ids[0], ["wamid.1", "wamid.2"])]
+        assert twice["nextAfter"] is None
+    elsewhere = (await api.http.get("/api/doubts/sent-twice", params={"channelId": account.page})).json()
+    assert elsewhere["messages"] == []
 
 
 async def test_dropped_they_are_cancelled_and_evidence_corrects_it(api: Api) -> None:

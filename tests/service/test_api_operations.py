@@ -174,7 +174,7 @@ GOOD: dict[str, Ask] = {
     "GET /api/runs/{runId}": {},
     "GET /api/runs/{runId}/rejects": {},
     "GET /api/runs/{runId}/deliveries": {},
-    "GET /api/runs/{runId}/sent-twice": {},
+    "GET /api/doubts/sent-twice": {},
     "POST /api/runs/{runId}/pause": {},
     "POST /api/runs/{runId}/resume": {},
     "POST /api/runs/{runId}/cancel": {},

@@ -43,6 +43,20 @@ class HeldPage(Shape):
     next_after: int | None = Field(description="Pass it as `after` for the next page; null on the last.")
 
 
+class SentTwiceShape(Shape):
+    message_id: int
+    channel_id: int
+    run_id: int = Field(description="0 or less for a message of no run.")
+    recipient: str
+    provider_ids: list[str] = Field(description="Meta's ids of it, in the order in which they were found.")
+    found_at: datetime
+
+
+class SentTwicePage(Shape):
+    messages: list[SentTwiceShape]
+    next_after: int | None = Field(description="Pass it as `after` for the next page; null on the last.")
+
+
 class ResolveRequest(RequestShape):
     """At least one of `messageIds`, `channelId` and `runId`; several must all fit."""
 
@@ -76,6 +90,35 @@ async def list_held(
         found = await held.list_held(connection, workspace, Selection(channel_id, run_id), after, limit)
     return HeldPage(
         doubts=[_show(message) for message in found], next_after=found[-1].message_id if len(found) == limit else None
+    )
+
+
+@router.get("/sent-twice")
+async def list_sent_twice(
+    workspace: Workspace,
+    given: Given,
+    channel_id: ChannelFilter = None,
+    run_id: RunFilter = None,
+    after: Annotated[int, Query(ge=0)] = 0,
+    limit: Annotated[int, Query(ge=1, le=500)] = 100,
+) -> SentTwicePage:
+    """Messages that Meta accepted more than once: the totals' `sentTwice`, one by one."""
+    async with given.database.tenant(workspace) as connection:
+        await _require(connection, workspace, channel_id, run_id)
+        found = await held.list_sent_twice(connection, workspace, Selection(channel_id, run_id), after, limit)
+    return SentTwicePage(
+        messages=[
+            SentTwiceShape(
+                message_id=message.message_id,
+                channel_id=message.channel_id,
+                run_id=message.run_id,
+                recipient=message.recipient,
+                provider_ids=message.provider_ids,
+                found_at=message.found_at,
+            )
+            for message in found
+        ],
+        next_after=found[-1].message_id if len(found) == limit else None,
     )
 
 

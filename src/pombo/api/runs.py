@@ -15,7 +15,7 @@ from pombo.api.shapes import Given, Id, Shape, Workspace
 from pombo.domain.ids import ChannelId, RunId, WorkspaceId
 from pombo.domain.outcomes import DeliveryState
 from pombo.meta.errors import find_rule
-from pombo.store import audience, figures, held, run_messages, runs
+from pombo.store import audience, figures, run_messages, runs
 from pombo.store.audience import RejectedLine
 from pombo.store.database import Connection
 from pombo.store.run_messages import BEGINNING, RunMessage
@@ -63,19 +63,6 @@ class Delivery(Shape):
     error: DeliveryError | None
 
 
-class SentTwiceShape(Shape):
-    message_id: int
-    channel_id: int
-    recipient: str
-    provider_ids: list[str] = Field(description="Meta's ids of it, in the order in which they were found.")
-    found_at: datetime
-
-
-class SentTwicePage(Shape):
-    messages: list[SentTwiceShape]
-    next_after: int | None = Field(description="Pass it as `after` for the next page; null on the last.")
-
-
 class DeliveryPage(Shape):
     deliveries: list[Delivery]
     next_cursor: str | None = Field(description="Pass it as `cursor` for the next page; null on the last.")
@@ -115,29 +102,6 @@ async def list_deliveries(
     return DeliveryPage(
         deliveries=[_show(message) for message in found],
         next_cursor=_make_cursor(found[-1]) if len(found) == limit else None,
-    )
-
-
-@router.get("/{runId}/sent-twice")
-async def list_sent_twice(
-    run_id: InPath, workspace: Workspace, given: Given, after: Annotated[int, Query(ge=0)] = 0, limit: Limit = 100
-) -> SentTwicePage:
-    """Messages that Meta accepted more than once: the totals' `sentTwice`, one by one."""
-    async with given.database.tenant(workspace) as connection:
-        await _require(connection, workspace, run_id)
-        found = await held.list_sent_twice(connection, workspace, RunId(run_id), after, limit)
-    return SentTwicePage(
-        messages=[
-            SentTwiceShape(
-                message_id=message.message_id,
-                channel_id=message.channel_id,
-                recipient=message.recipient,
-                provider_ids=message.provider_ids,
-                found_at=message.found_at,
-            )
-            for message in found
-        ],
-        next_after=found[-1].message_id if len(found) == limit else None,
     )
 
 

@@ -42,6 +42,33 @@ def doubts_list(
         typer.echo("Nothing is held.")
 
 
+@doubts_app.command("sent-twice")
+def doubts_sent_twice(
+    channel: ChannelChoice = None,
+    run: RunChoice = None,
+    workspace: ExistingWorkspaceOption = DEFAULT_WORKSPACE,
+    as_json: JsonOption = False,
+) -> None:
+    """List the messages that Meta accepted more than once."""
+    from pombo.run import doubts
+
+    async def fetch(place: Place, database: Database) -> list[dict[str, Any]]:
+        wanted = doubts.Filter(workspace, channel, run, [])
+        return [doubts.twice_as_json(message) for message in await doubts.list_sent_twice(database, wanted)]
+
+    found = with_database(prepare("cli"), fetch)
+    if as_json:
+        typer.echo(json.dumps(found))
+        return
+    for m in found:
+        where = f"channel {m['channelId']}  run {m['runId']}"
+        typer.echo(
+            f"{m['messageId']:>10}  {m['recipient']:<18}  {where}  {m['foundAt']:.19}  {len(m['providerIds'])} times"
+        )
+    if not found:
+        typer.echo("Nothing was sent twice.")
+
+
 @doubts_app.command("resend")
 def doubts_resend(
     channel: ChannelChoice = None,

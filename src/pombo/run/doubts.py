@@ -1,15 +1,17 @@
 """`pombo doubts`: the held messages, and what a person decides about them."""
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from pombo.domain.ids import RunId, WorkspaceId
 from pombo.run.errors import CommandFailed
 from pombo.store import accounts, channels, held, runs
 from pombo.store.database import Connection, Database
-from pombo.store.held import DoubtAction, HeldMessage, Selection
+from pombo.store.held import DoubtAction, HeldMessage, Selection, SentTwice
 
 _PAGE = 500
+_Message = TypeVar("_Message", HeldMessage, SentTwice)
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,12 +26,23 @@ class Filter:
 
 async def list_held(database: Database, wanted: Filter) -> list[HeldMessage]:
     """All of them. Raises StoreError, CommandFailed."""
-    found: list[HeldMessage] = []
+    return await _all(database, wanted, held.list_held)
+
+
+async def list_sent_twice(database: Database, wanted: Filter) -> list[SentTwice]:
+    """All of them. Raises StoreError, CommandFailed."""
+    return await _all(database, wanted, held.list_sent_twice)
+
+
+async def _all(
+    database: Database, wanted: Filter, list_page: Callable[..., Awaitable[list[_Message]]]
+) -> list[_Message]:
+    found: list[_Message] = []
     async with database.borrow() as connection:
         workspace_id, selection = await _select(connection, wanted)
         while True:
             after = found[-1].message_id if found else 0
-            page = await held.list_held(connection, workspace_id, selection, after, _PAGE)
+            page = await list_page(connection, workspace_id, selection, after, _PAGE)
             found += page
             if len(page) < _PAGE:
                 return found
@@ -62,6 +75,17 @@ def as_json(message: HeldMessage) -> dict[str, Any]:
         "reason": message.reason.value,
         "words": message.reason.words,
         "heldSince": message.held_since.isoformat(),
+    }
+
+
+def twice_as_json(message: SentTwice) -> dict[str, Any]:
+    return {
+        "messageId": message.message_id,
+        "channelId": message.channel_id,
+        "runId": message.run_id,
+        "recipient": message.recipient,
+        "providerIds": message.provider_ids,
+        "foundAt": message.found_at.isoformat(),
     }
 
 

@@ -133,6 +133,7 @@ class SentTwice:
 
     message_id: int
     channel_id: ChannelId
+    run_id: RunId
     recipient: str
     provider_ids: list[str]
     """All that are known, in the order in which they were found."""
@@ -140,16 +141,19 @@ class SentTwice:
 
 
 async def list_sent_twice(
-    connection: Connection, workspace_id: WorkspaceId, run_id: RunId, after: int, limit: int
+    connection: Connection, workspace_id: WorkspaceId, selection: Selection, after: int, limit: int
 ) -> list[SentTwice]:
-    """In order of their ids; `after` is the last of the page seen."""
+    """In order of their ids; `after` is the last of the page seen. Of the selection, channel and run."""
     rows = await connection.fetch(
-        """SELECT message_id, min(channel_id), min(recipient),
+        """SELECT message_id, min(channel_id), run_id, min(recipient),
                   min(first_provider_id) || array_agg(provider_id ORDER BY found_at, provider_id), min(found_at)
-           FROM sent_twice WHERE workspace_id = $1 AND run_id = $2 AND message_id > $3
-           GROUP BY message_id ORDER BY message_id LIMIT $4""",
+           FROM sent_twice
+           WHERE workspace_id = $1 AND ($2::bigint IS NULL OR channel_id = $2) AND ($3::bigint IS NULL OR run_id = $3)
+             AND message_id > $4
+           GROUP BY message_id, run_id ORDER BY message_id LIMIT $5""",
         workspace_id,
-        run_id,
+        selection.channel_id,
+        selection.run_id,
         after,
         limit,
     )
