@@ -131,3 +131,13 @@ async def test_a_next_owner_waits_for_the_rest_of_the_time(setting: Setting) -> 
         await add_channel(setting.database, setting.box, setting.workspace, replace(setting.page, token="another"))
         await add_channel(setting.database, setting.box, setting.workspace, setting.page)
         await until(worker, setting.database, run, lambda f: f.get("accepted") == 3)
+
+
+async def test_a_breaker_that_was_switched_off_is_not_shown_open_for_ever(setting: Setting) -> None:
+    async with setting.database.transaction() as connection:
+        await cooldowns.note(connection, [opened(setting, setting.channel, 3600.0)])
+    run = await setting.run(3)
+    without = replace(setting.options, breaker_enabled=False)
+    async with working(setting.database, setting.box, without) as worker:
+        await until(worker, setting.database, run, lambda f: f.get("accepted") == 3)
+    assert await setting.value("SELECT count(*) FROM cooldowns") == 0

@@ -273,3 +273,21 @@ async def test_a_long_throttle_is_noted_for_the_app(setting: Setting, monkeypatc
         "SELECT array_agg(c.kind) FROM cooldowns k JOIN channels c ON c.id = k.channel_id WHERE k.cause = 'throttle'"
     )
     assert await setting.value(kinds) == [ChannelKind.MESSENGER] * 2
+
+
+async def test_a_run_whose_content_cannot_be_sent_at_all_waits_with_the_reason(setting: Setting) -> None:
+    """Written past the API, which refuses it."""
+    content = {"type": "template", "name": "spring_offer", "language": "en_US"}  # a Page has none
+    run, other = await run_of(setting, setting.channel, 2, content), await setting.run(1)
+    async with working(setting.database, setting.box, setting.options) as worker:
+        await until(worker, setting.database, other, lambda f: f.get("accepted") == 1)
+
+        async def paused() -> bool:
+            return (await state_of(setting, run))[0] == "pausing"
+
+        async with asyncio.timeout(20):
+            while not await paused():
+                await asyncio.sleep(0.01)
+    _, reason = await state_of(setting, run)
+    assert reason is not None
+    assert reason.startswith(f"Its content cannot be sent by channel {setting.channel}: ")

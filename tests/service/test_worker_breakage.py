@@ -27,10 +27,11 @@ from tests.service.test_worker import (
     setting,
     settled,
     until,
+    unused_port,
     working,
 )
 
-__all__ = ["options", "setting"]  # fixtures
+__all__ = ["options", "setting", "unused_port"]  # fixtures
 
 
 class SilentMeta:
@@ -321,3 +322,15 @@ async def test_outcomes_that_cannot_be_stored_come_to_be_in_doubt_and_hold_up_no
     assert await setting.value("SELECT array_agg(recipient ORDER BY recipient) FROM doubts") == ["10003", "10030"]
     ledger = await setting.sandbox.ledger()
     assert (ledger["accepted"], ledger["duplicates"]) == (43, 0)
+
+
+async def test_what_was_never_written_fails_before_its_attempts_can_be_numbered_no_more(
+    setting: Setting, unused_port: int
+) -> None:
+    """Days of tries against nobody, without a breaker."""
+    run = await setting.run(1)
+    await setting.value("UPDATE outbox SET attempt = 29999, uncounted = 29999 RETURNING 1")
+    nowhere = replace(setting.options, graph_api_url=f"http://127.0.0.1:{unused_port}", breaker_enabled=False)
+    async with working(setting.database, setting.box, nowhere) as worker:
+        found = await until(worker, setting.database, run, lambda f: f.get("failed") == 1)
+    assert found == {"total": 1, "failed": 1}

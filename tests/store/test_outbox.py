@@ -166,3 +166,19 @@ async def test_an_intent_is_undone_only_itself_and_never_a_later_one_of_the_same
         await outbox.revoke_intent(connection, worker_id, 1)
         assert await connection.fetchval("SELECT state FROM outbox") == b"u"
         assert await connection.fetchval("SELECT array_agg(id) FROM intents") == [2]
+
+
+async def test_a_new_owner_is_not_told_of_doubts_older_than_the_grace(database: Database, tenant: Tenant) -> None:
+    """They hold nobody up, and there may be hundreds of thousands of them."""
+    run = await add_run(database, tenant.workspace_id, [(tenant.channel_id, "1"), (tenant.channel_id, "2")])
+    async with database.borrow() as connection:
+        former = await leases.register(connection, "test", 1, 60.0)
+        (lease,) = await leases.acquire(connection, former)
+        await outbox.store_intents(connection, former, 1, sent_under(run.message_ids), [lease])
+        await outbox.doubt(connection, [Undecided(*tenant, each, 1, 0, 0, "lost") for each in run.message_ids])
+        await connection.execute("DELETE FROM intents")
+        await connection.execute(
+            "UPDATE doubts SET since = since - interval '1 hour' WHERE message_id = $1", run.message_ids[0]
+        )
+        (held,) = await order.attempted(connection, former + 1, [tenant])
+    assert (held.message_id, held.doubtful) == (run.message_ids[1], True)

@@ -196,13 +196,18 @@ class ChannelJobs:
         """Takes a token of the kind's budget, or says when there may be one."""
         if (pause := budgets.resume_at.get(kind, 0.0) - now) > 0:
             return pause
-        bucket, reserve = budgets.reads, 0.0
+        buckets, reserve = [budgets.reads], 0.0
         if kind == "conversations":
-            bucket = budgets.conversations
+            buckets = [budgets.conversations]
         elif kind == "sender_action":
             # Meta counts these with the messages.
-            bucket, reserve = budgets.lane.pacer, RESERVED_FOR_REPLIES
-        return 0.0 if bucket.take(1, now, reserve) else max(_SHORTEST_WAIT_S, bucket.wait(now, reserve))
+            buckets, reserve = [budgets.lane.pacer, budgets.lane.gate], RESERVED_FOR_REPLIES
+        wait = max(bucket.wait(now, reserve) for bucket in buckets)
+        if wait:
+            return max(_SHORTEST_WAIT_S, wait)
+        for bucket in buckets:
+            bucket.take(1, now, reserve)
+        return 0.0
 
     # --- one job ------------------------------------------------------------------------------------------------------
 

@@ -24,6 +24,9 @@ PAIR_ATTEMPTS = 6
 # Where not a byte could be written, messages come back after 2^n s at most, for the breaker holds the channel anyway.
 MOST_UNREACHABLE = 6
 
+# Attempts that do not count are numbered too, by a small integer: some ten days' worth where no breaker spares them.
+MOST_ATTEMPTS = 30_000
+
 # Meta's usage figures move slowly, and finding them costs more than the rest of an answer: each 32nd is looked at,
 # about one a second for a Page.
 USAGE_EVERY = 32
@@ -157,6 +160,9 @@ class Judge:
         self._put_back(message, error, retry_delay(min(breaker.failures, MOST_UNREACHABLE), None, self._chance))
 
     def _put_back(self, message: Outgoing, error: SendError, delay: float) -> None:
+        if message.attempt >= MOST_ATTEMPTS:
+            self._fail(message, error)
+            return
         self._stats.retried += 1
         self._writer.retry(message, error, delay, counts=False)
 

@@ -5,6 +5,7 @@ import contextlib
 from collections import deque
 from collections.abc import Awaitable, Callable
 from datetime import UTC
+from functools import partial
 from itertools import count
 
 import msgspec
@@ -67,7 +68,8 @@ class Sender:
         self._flying = 0
         self._wake = asyncio.Event()
         self._reply_wake = asyncio.Event()
-        self._asked_for_socket = False
+        self._asked_for_socket: set[bool] = set()
+        """For replies (True), for others, or both."""
         self._closing = False
         self._idle = asyncio.Event()
         self._intent_ids = count(1)
@@ -354,9 +356,9 @@ class Sender:
                     lane.gate.give_back(1)
                     if self.gate is not None:
                         self.gate.give_back(1)
-                    if not self._asked_for_socket:
-                        self._asked_for_socket = True
-                        self._transport.when_free(self._socket_free, reserved=reserved)
+                    if reserved not in self._asked_for_socket:
+                        self._asked_for_socket.add(reserved)
+                        self._transport.when_free(partial(self._socket_free, reserved), reserved=reserved)
                     break
                 armed.popleft()
                 message.stream.unsent -= 1
@@ -402,8 +404,8 @@ class Sender:
             self.before_write()
         return True
 
-    def _socket_free(self) -> None:
-        self._asked_for_socket = False
+    def _socket_free(self, reserved: bool) -> None:
+        self._asked_for_socket.discard(reserved)
         self._feed()
 
     def _answered(self, result: Result, message: Outgoing) -> None:

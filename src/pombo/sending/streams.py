@@ -7,11 +7,11 @@ import msgspec
 from pombo.domain.channels import ChannelKind
 from pombo.domain.classes import MessageClass
 from pombo.domain.content import Content, ContentError
-from pombo.domain.ids import WorkerId
+from pombo.domain.ids import WorkerId, WorkspaceId
 from pombo.meta.payloads import CompiledPayload, compile_payload
 from pombo.sending.lane import Lane
 from pombo.sending.outgoing import Stream
-from pombo.store import outbox
+from pombo.store import outbox, run_control
 from pombo.store.channels import Channel
 from pombo.store.database import Connection
 from pombo.store.outbox import BEGINNING
@@ -87,6 +87,9 @@ class Streams:
             except (ContentError, msgspec.DecodeError) as error:
                 # Refused when the campaign was made; so this run was written past the API.
                 log.error("run_content_refused", run=run_id, channel=channel.id, reason=str(error))
+                reason = f"Its content cannot be sent by channel {channel.id}: {error}"
+                async with connection.transaction():
+                    await run_control.pause_runs(connection, WorkspaceId(channel.workspace_id), [run_id], reason)
                 return None
             self._payloads[key] = payload
         return payload

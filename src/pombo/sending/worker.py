@@ -393,6 +393,9 @@ class Worker:
         lane.stopped = channel.state is ChannelState.STOPPED
         if breaker is not None:
             lane.breaker.take_over(breaker.step, breaker.reason, breaker.left_s, self._clock())
+            if not options.breaker_enabled:
+                # Of before it was switched off: nothing would close it any more.
+                self.writer.breaker(lane, None)
         follow(lane, self.writer, self._clock)
         return lane
 

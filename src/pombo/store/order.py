@@ -23,6 +23,8 @@ class Attempted:
     """How long it has been in doubt; 0 for one that waits."""
 
 
+# A doubt of longer than the grace holds nobody up, and of these there may be very many.
+#
 # What is in flight of a former owner is in doubt from now on, whether its row says so already or not. Each message is
 # looked up by itself (OFFSET 0 is a fence), or the planner pairs all of them with all channels first.
 _ATTEMPTED = """
@@ -33,6 +35,8 @@ WITH mine AS (
     FROM mine JOIN retries r USING (workspace_id, channel_id)
     UNION ALL
     SELECT d.workspace_id, d.message_id, d.since FROM mine JOIN doubts d USING (workspace_id, channel_id)
+    JOIN channels h ON h.workspace_id = d.workspace_id AND h.id = d.channel_id
+    WHERE d.since > now() - h.doubt_grace_s * interval '1 second'
     UNION ALL
     SELECT m.workspace_id, m.id, now()
     FROM intents i, unnest(i.workspace_ids, i.message_ids) AS m (workspace_id, id) WHERE i.worker_id <> $3
