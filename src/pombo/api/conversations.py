@@ -25,7 +25,7 @@ ConversationId = Annotated[Id, Path(alias="conversationId")]
 router = APIRouter(prefix="/api/conversations", tags=["inbox"])
 
 Status = Literal["open", "snoozed", "closed"]
-# A search looks at so many times the page's messages; several may be of one conversation, others not fit the filters.
+# A search with filters looks at so many times the page's messages, for some will not fit.
 _HITS = 2
 # Beyond it a badge says "100+"; to count further would cost the more the more there are.
 _MOST_COUNTED = 100
@@ -202,7 +202,8 @@ async def _search(
         ids = await conversation_search.by_contact(connection, workspace_id, words)
     else:
         before = conversation_search.Position(*read_cursor("search", cursor))
-    hits = await conversation_search.by_message(connection, words, before, _HITS * limit)
+    wanted = limit if filters == Filters() else _HITS * limit
+    hits = await conversation_search.by_message(connection, words, before, wanted)
     first = {hit.conversation_id: hit for hit in reversed(hits)}
     fitting = await conversation_list.among(connection, workspace_id, filters, list(dict.fromkeys([*ids, *first])))
     by_message = [hit for hit in hits if hit.conversation_id in fitting and first[hit.conversation_id] is hit][:limit]
@@ -211,7 +212,7 @@ async def _search(
     more = None
     if len(by_message) == limit:
         more = write_cursor("search", by_message[-1].at, by_message[-1].message_id)
-    elif len(hits) == _HITS * limit:
+    elif len(hits) == wanted:
         more = write_cursor("search", hits[-1].at, hits[-1].message_id)
     rows = await conversations.show(connection, workspace_id, shown)
     found = await conversation_search.matches(connection, workspace_id, [hit.message_id for hit in by_message])
