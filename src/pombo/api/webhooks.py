@@ -281,17 +281,21 @@ class Intake:
             while self._waiting:
                 batch = self._next()
                 try:
+                    # One batch after the other on it: to give it back costs a round trip, for which no answer waits.
                     async with self._database.borrow() as connection:
-                        await webhooks.append(connection, [copy for copies, _ in batch for copy in copies])
+                        while batch:
+                            await webhooks.append(connection, [copy for copies, _ in batch for copy in copies])
+                            self._counts.batches += 1
+                            self._counts.stored += len(batch)
+                            self._finish(batch, None)
+                            batch = self._next()
                 except Exception as error:
-                    # Whatever it was, these are not known to be stored, and Meta will send them again.
-                    self._counts.not_stored += len(batch)
-                    self._tell(error)
-                    self._finish(batch, Unavailable())
-                else:
-                    self._counts.batches += 1
-                    self._counts.stored += len(batch)
-                    self._finish(batch, None)
+                    # Whatever it was, these are not known to be stored, and Meta will send them again. None, if only
+                    # giving the connection back has failed.
+                    if batch:
+                        self._counts.not_stored += len(batch)
+                        self._tell(error)
+                        self._finish(batch, Unavailable())
         finally:
             self._writer = None
 
