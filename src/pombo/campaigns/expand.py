@@ -97,23 +97,16 @@ class Expander:
         moved = await audience.move_contacts(
             connection, expansion.workspace_id, expansion.run_id, channel, after, self._chunk, expansion.planned_at
         )
+        expanded_to = 0
+        following = left[1] if len(left) > 1 else None
         if moved.taken == self._chunk and moved.last is not None:
-            await runs.advance(
-                connection,
-                expansion,
-                expanded_to=moved.last,
-                channel_id=channel,
-                expanded=False,
-                left_out=moved.left_out,
-            )
-        else:
-            following = left[1] if len(left) > 1 else None
-            await runs.advance(
-                connection,
-                expansion,
-                expanded_to=0,
-                channel_id=channel if following is None else following,
-                expanded=following is None,
-                left_out=moved.left_out,
-            )
+            expanded_to, following = moved.last, channel
+        await runs.advance(
+            connection,
+            expansion,
+            expanded_to=expanded_to,
+            channel_id=channel if following is None else following,
+            expanded=following is None,
+            left_out=moved.left_out,
+        )
         return moved.taken

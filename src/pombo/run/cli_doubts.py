@@ -1,7 +1,8 @@
 """`pombo doubts …`: messages held in doubt, and what to do with them."""
 
 import json
-from typing import Annotated, Any
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -9,6 +10,9 @@ from pombo.run.command import DEFAULT_WORKSPACE, ExistingWorkspaceOption, JsonOp
 from pombo.run.place import Place
 from pombo.store.database import Database
 from pombo.store.held import DoubtAction
+
+if TYPE_CHECKING:
+    from pombo.run.doubts import Filter
 
 doubts_app = typer.Typer(no_args_is_help=True, help="Messages held in doubt.")
 
@@ -27,19 +31,8 @@ def doubts_list(
     """List the messages that may or may not have been sent, and why they are held."""
     from pombo.run import doubts
 
-    async def fetch(place: Place, database: Database) -> list[dict[str, Any]]:
-        wanted = doubts.Filter(workspace, channel, run, [])
-        return [doubts.as_json(message) for message in await doubts.list_held(database, wanted)]
-
-    found = with_database(prepare("cli"), fetch)
-    if as_json:
-        typer.echo(json.dumps(found))
-        return
-    for m in found:
-        where = f"channel {m['channelId']}  run {m['runId']}"
-        typer.echo(f"{m['messageId']:>10}  {m['recipient']:<18}  {where}  {m['attemptedAt']:.19}  {m['words']}")
-    if not found:
-        typer.echo("Nothing is held.")
+    wanted = doubts.Filter(workspace, channel, run, [])
+    _list(doubts.list_held, wanted, as_json, lambda m: f"{m['attemptedAt']:.19}  {m['words']}", "Nothing is held.")
 
 
 @doubts_app.command("sent-twice")
@@ -52,21 +45,14 @@ def doubts_sent_twice(
     """List the messages that Meta accepted more than once."""
     from pombo.run import doubts
 
-    async def fetch(place: Place, database: Database) -> list[dict[str, Any]]:
-        wanted = doubts.Filter(workspace, channel, run, [])
-        return [doubts.twice_as_json(message) for message in await doubts.list_sent_twice(database, wanted)]
-
-    found = with_database(prepare("cli"), fetch)
-    if as_json:
-        typer.echo(json.dumps(found))
-        return
-    for m in found:
-        where = f"channel {m['channelId']}  run {m['runId']}"
-        typer.echo(
-            f"{m['messageId']:>10}  {m['recipient']:<18}  {where}  {m['foundAt']:.19}  {len(m['providerIds'])} times"
-        )
-    if not found:
-        typer.echo("Nothing was sent twice.")
+    wanted = doubts.Filter(workspace, channel, run, [])
+    _list(
+        doubts.list_sent_twice,
+        wanted,
+        as_json,
+        lambda m: f"{m['foundAt']:.19}  {len(m['providerIds'])} times",
+        "Nothing was sent twice.",
+    )
 
 
 @doubts_app.command("resend")
@@ -103,6 +89,24 @@ def doubts_drop(
 ) -> None:
     """Give held messages up: they count as cancelled."""
     _resolve(DoubtAction.DROP, workspace, channel, run, message, as_json)
+
+
+def _list(
+    fetch: Callable[[Database, "Filter"], Awaitable[list[dict[str, Any]]]],
+    wanted: "Filter",
+    as_json: bool,
+    ending: Callable[[dict[str, Any]], str],
+    nothing: str,
+) -> None:
+    found = with_database(prepare("cli"), lambda place, database: fetch(database, wanted))
+    if as_json:
+        typer.echo(json.dumps(found))
+        return
+    for m in found:
+        where = f"channel {m['channelId']}  run {m['runId']}"
+        typer.echo(f"{m['messageId']:>10}  {m['recipient']:<18}  {where}  {ending(m)}")
+    if not found:
+        typer.echo(nothing)
 
 
 def _resolve(

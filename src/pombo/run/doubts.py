@@ -24,14 +24,14 @@ class Filter:
     messages: list[int]
 
 
-async def list_held(database: Database, wanted: Filter) -> list[HeldMessage]:
-    """All of them. Raises StoreError, CommandFailed."""
-    return await _all(database, wanted, held.list_held)
+async def list_held(database: Database, wanted: Filter) -> list[dict[str, Any]]:
+    """All of them, as the API shows them. Raises StoreError, CommandFailed."""
+    return [_show_held(message) for message in await _all(database, wanted, held.list_held)]
 
 
-async def list_sent_twice(database: Database, wanted: Filter) -> list[SentTwice]:
-    """All of them. Raises StoreError, CommandFailed."""
-    return await _all(database, wanted, held.list_sent_twice)
+async def list_sent_twice(database: Database, wanted: Filter) -> list[dict[str, Any]]:
+    """All of them, as the API shows them. Raises StoreError, CommandFailed."""
+    return [_show_twice(message) for message in await _all(database, wanted, held.list_sent_twice)]
 
 
 async def _all(
@@ -63,7 +63,7 @@ async def resolve(database: Database, action: DoubtAction, wanted: Filter) -> in
     return resolved
 
 
-def as_json(message: HeldMessage) -> dict[str, Any]:
+def _show_held(message: HeldMessage) -> dict[str, Any]:
     return {
         "messageId": message.message_id,
         "channelId": message.channel_id,
@@ -78,7 +78,7 @@ def as_json(message: HeldMessage) -> dict[str, Any]:
     }
 
 
-def twice_as_json(message: SentTwice) -> dict[str, Any]:
+def _show_twice(message: SentTwice) -> dict[str, Any]:
     return {
         "messageId": message.message_id,
         "channelId": message.channel_id,

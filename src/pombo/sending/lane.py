@@ -13,7 +13,7 @@ from pombo.sending.breaker import Breaker, BreakerState
 from pombo.sending.class_queue import ClassQueue
 from pombo.sending.media_limit import MediaLimit
 from pombo.sending.outgoing import Outgoing, Stream
-from pombo.sending.pacer import RESERVED_FOR_REPLIES, TokenBucket
+from pombo.sending.pacer import TokenBucket, reserve_of
 from pombo.sending.pairs import PairLimit
 from pombo.store.channels import Channel
 from pombo.store.leases import Lease
@@ -168,7 +168,7 @@ class Lane:
         return taken
 
     def _take_of(self, queue: ClassQueue, wanted: int, now: float) -> list[Outgoing]:
-        tokens = self.pacer.take(wanted, now, _reserve(queue))
+        tokens = self.pacer.take(wanted, now, reserve_of(queue.message_class))
         if not tokens:
             return []
         taken, delayed, forgotten = queue.take(tokens, now, self.pairs, self.media)
@@ -192,7 +192,7 @@ class Lane:
 
     def pass_gate(self, message: Outgoing, now: float) -> float:
         """0.0, and counted, when the message may leave now; else the seconds that it must wait."""
-        reserve = _reserve(self.queues[message.stream.message_class])
+        reserve = reserve_of(message.stream.message_class)
         return 0.0 if self.gate.take(1, now, reserve) else self.gate.wait(now, reserve)
 
     def put_back_delayed(self, now: float) -> None:
@@ -207,7 +207,9 @@ class Lane:
         """Seconds until something of the classes up to `last` may leave; None when an event must come first."""
         if self.draining or self.stopped:
             return None
-        waits = [self.pacer.wait(now, _reserve(queue)) for queue in self.queues[: last + 1] if queue.buffered]
+        waits = [
+            self.pacer.wait(now, reserve_of(queue.message_class)) for queue in self.queues[: last + 1] if queue.buffered
+        ]
         if self._delayed and last is MessageClass.BULK:
             waits.append(max(0.0, self._delayed[0][0] - now))
         if not waits:
@@ -296,7 +298,3 @@ class Lane:
     def drop_queues(self) -> None:
         for run_id in list(self.streams):
             self.drop_stream(run_id)
-
-
-def _reserve(queue: ClassQueue) -> float:
-    return 0.0 if queue.message_class is MessageClass.REPLY else RESERVED_FOR_REPLIES

@@ -1,10 +1,17 @@
 """The rate of one channel: a token bucket, exact because the lane is the only sender of its channel."""
 
+from pombo.domain.classes import MessageClass
+
 # A bucket this deep lets a lane that was kept waiting (an intent's commit, a timer's grain) catch up, yet never exceeds
 # the rate by more than a tenth of a second's worth in any window. Two at least, so that one can be kept for a reply.
 BURST_S = 0.1
 LEAST_BURST = 2.0
 RESERVED_FOR_REPLIES = 1.0
+
+
+def reserve_of(message_class: MessageClass) -> float:
+    """What messages of the class must leave in a bucket."""
+    return 0.0 if message_class is MessageClass.REPLY else RESERVED_FOR_REPLIES
 
 
 class TokenBucket:

@@ -21,7 +21,7 @@ from pombo.sending.judge import Judge, SenderStats
 from pombo.sending.lane import MOST_INTENTS, Lane
 from pombo.sending.outcomes import OutcomeWriter
 from pombo.sending.outgoing import Intent, Outgoing
-from pombo.sending.pacer import RESERVED_FOR_REPLIES, TokenBucket
+from pombo.sending.pacer import RESERVED_FOR_REPLIES, TokenBucket, reserve_of
 from pombo.store import outbox
 from pombo.store.database import TRY_AGAIN, Connection, away
 from pombo.store.errors import DatabaseUnavailable
@@ -167,7 +167,7 @@ class Sender:
         waits = [wait for lane in self._lanes.values() if (wait := lane.wait(now, last)) is not None]
         if not waits:
             return None
-        reserve = 0.0 if last is MessageClass.REPLY else RESERVED_FOR_REPLIES
+        reserve = reserve_of(last)
         # Several lanes are due at about the same time: one wake-up for those of the next few milliseconds.
         return max(min(waits), GATHER_S, 0.0 if self.pacer is None else self.pacer.wait(now, reserve))
 
@@ -370,7 +370,7 @@ class Sender:
         wait = lane.pass_gate(message, now)
         if wait or self.gate is None:
             return wait
-        reserve = 0.0 if message.stream.message_class is MessageClass.REPLY else RESERVED_FOR_REPLIES
+        reserve = reserve_of(message.stream.message_class)
         if self.gate.take(1, now, reserve):
             return 0.0
         lane.gate.give_back(1)
