@@ -20,6 +20,7 @@ from pombo.inbox.errors import conversation_not_found
 from pombo.store import conversation_list, conversation_search, conversations
 from pombo.store.conversation_list import STATUSES, Filters
 from pombo.store.database import Connection
+from pombo.store.planning import IN_ORDER
 
 ConversationId = Annotated[Id, Path(alias="conversationId")]
 router = APIRouter(prefix="/api/conversations", tags=["inbox"])
@@ -80,7 +81,7 @@ class NewNote(RequestShape):
     text: LongText
 
 
-def _filters(
+async def _filters(
     agent: ActingAgent,
     status: Annotated[list[Status] | None, Query(description="Several may be given; all unless given.")] = None,
     assignee: Annotated[str | None, Query(description="`mine`, `unassigned`, or an agent's id.")] = None,
@@ -119,7 +120,7 @@ async def list_conversations(
 ) -> Response:
     """The last active first; a search brings contacts first, then messages, the newest first."""
     words = (search or "").replace("\0", "").strip()
-    async with given.database.tenant(workspace) as connection:
+    async with given.database.tenant(workspace, IN_ORDER) as connection:
         if words:
             return await _search(connection, workspace, filters, words, cursor, limit)
         after = conversation_list.BEGINNING
@@ -135,7 +136,7 @@ async def list_conversations(
 @router.get("/count", response_model=ConversationCount)
 async def count_conversations(workspace: Workspace, filters: ChosenFilters, given: Given) -> ConversationCount:
     """How many a list with these filters has, for the badge beside its name."""
-    async with given.database.tenant(workspace) as connection:
+    async with given.database.tenant(workspace, IN_ORDER) as connection:
         page = await conversation_list.list_page(
             connection, workspace, filters, conversation_list.BEGINNING, _MOST_COUNTED + 1
         )
@@ -144,7 +145,7 @@ async def count_conversations(workspace: Workspace, filters: ChosenFilters, give
 
 @router.get("/{conversationId}", response_model=ConversationDetail)
 async def get_conversation(conversation_id: ConversationId, workspace: Workspace, given: Given) -> Response:
-    async with given.database.tenant(workspace) as connection:
+    async with given.database.tenant(workspace, IN_ORDER) as connection:
         facts = await conversations.window_facts(connection, workspace, conversation_id)
         rows = await conversations.show(connection, workspace, [conversation_id])
     # A merge may take it away between the two.

@@ -14,6 +14,7 @@ from pombo.api.shapes import Given, Id, Shape, Workspace
 from pombo.inbox import replying
 from pombo.inbox.errors import conversation_not_found
 from pombo.store import thread
+from pombo.store.planning import IN_ORDER
 from pombo.store.thread import Position
 
 ConversationId = Annotated[Id, Path(alias="conversationId")]
@@ -39,9 +40,7 @@ async def read_thread(
     """What the contact wrote, replies, notes, campaign messages among them; the newest unless asked for others."""
     if older is not None and newer is not None:
         raise ApiError("validation_failed", "Ask for what is older or for what is newer, not for both at once.")
-    async with given.database.tenant(workspace) as connection:
-        if not await thread.exists(connection, workspace, conversation_id):
-            raise conversation_not_found(conversation_id)
+    async with given.database.tenant(workspace, IN_ORDER) as connection:
         page = await thread.read_thread(
             connection,
             workspace,
@@ -50,6 +49,8 @@ async def read_thread(
             older_than=None if older is None else Position(*read_cursor("thread", older)),
             newer_than=None if newer is None else Position(*read_cursor("thread", newer)),
         )
+        if not page.messages and not await thread.exists(connection, workspace, conversation_id):
+            raise conversation_not_found(conversation_id)
     goes_on = page.oldest is not None and (newer is not None or len(page.messages) == limit)
     return raw_list(
         "messages",

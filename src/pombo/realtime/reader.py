@@ -45,7 +45,7 @@ class Reader:
         """Until `stop` is set. Goes on whatever happens."""
         while not stop.is_set():
             try:
-                async with self._database.borrow() as connection:
+                async with self._database.borrow(for_lanes=True) as connection:
                     await event_log.always_by_index(connection)
                     if not self._begun.is_set():
                         self._hub.position = await event_log.tail(connection)

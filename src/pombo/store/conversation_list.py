@@ -95,13 +95,6 @@ def _statement(path: str) -> str:
     """
 
 
-# For the rest of the transaction: in the index's order, or all rows of a status would be gathered and sorted whenever
-# the planner takes the table for a small one.
-_IN_ORDER = """
-SELECT set_config('enable_seqscan', 'off', true), set_config('enable_bitmapscan', 'off', true),
-       set_config('enable_hashjoin', 'off', true), set_config('enable_mergejoin', 'off', true),
-       set_config('enable_sort', 'off', true)
-"""
 _STATEMENTS = {path: _statement(path) for path in _PATHS}
 
 _AMONG = f"""
@@ -115,8 +108,8 @@ ORDER BY wanted.place
 async def list_page(
     connection: Connection, workspace_id: WorkspaceId, filters: Filters, after: Position, limit: int
 ) -> Page:
+    """In a tenant's transaction planned `IN_ORDER`."""
     path = _path(filters)
-    await connection.execute(_IN_ORDER)
     rows = await connection.fetch(
         _STATEMENTS[path], *await _parameters(connection, workspace_id, filters, after), limit, _narrows(filters, path)
     )

@@ -1,14 +1,14 @@
 """Pools of connections by database role, and what counts as "the database is away".
 
 `app` is held by row-level security: open a `tenant` transaction and see one workspace. `worker` passes it: ingest,
-upkeep, webhooks, bulk COPY; and so does `lanes`, for short statements that nobody may wait for in vain. `owner` makes
-and drops partitions.
+upkeep, webhooks, bulk COPY; and so does `lanes`, for loops that keep their connection, with short statements that
+nobody may wait for in vain. `owner` makes and drops partitions.
 """
 
 import asyncio
 import contextlib
 import re
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -114,17 +114,20 @@ class Database:
     def __init__(self, url: str, application: str, app_size: int, worker_size: int) -> None:
         self.url = url
         self._application = application
-        self.app: Pool = self._pool("pombo_app", app_size, _REQUESTS)
-        self.worker: Pool = self._pool("pombo_worker", worker_size, _WORK)
+        self.app: Pool = self._pool("pombo_app", app_size, _REQUESTS, _as_it_is)
+        self.worker: Pool = self._pool("pombo_worker", worker_size, _WORK, _as_it_is)
         self.lanes: Pool = self._pool("pombo_worker", _LANE_CONNECTIONS, _LANES)
 
-    def _pool(self, role: Role, size: int, patience: _Patience) -> Pool:
+    def _pool(
+        self, role: Role, size: int, patience: _Patience, reset: Callable[[Connection], Awaitable[None]] | None = None
+    ) -> Pool:
         return asyncpg.create_pool(
             self.url,
             min_size=0,
             max_size=size,
             timeout=_CONNECT_TIMEOUT_S,
             command_timeout=patience.command_s,
+            reset=reset,
             server_settings=_settings(role, self._application, patience),
         )
 
@@ -145,17 +148,28 @@ class Database:
             yield database
 
     @asynccontextmanager
-    async def tenant(self, workspace_id: int) -> AsyncIterator[Connection]:
-        """A transaction that sees one workspace. Raises DatabaseUnavailable."""
+    async def tenant(self, workspace_id: int, planned: str | None = None) -> AsyncIterator[Connection]:
+        """A transaction that sees one workspace. Raises DatabaseUnavailable.
+
+        `planned` is a setting of `pombo.store.planning` for all its statements.
+        """
         with away():
             async with _of(self.app) as connection, connection.transaction():
-                bound = f", {_BOUND}" if _can_bound(connection) else ""
-                await connection.execute(f"SELECT set_config('pombo.workspace_id', $1, true){bound}", str(workspace_id))
+                settings = ["set_config('pombo.workspace_id', $1, true)"]
+                if _can_bound(connection):
+                    settings.append(_BOUND)
+                if planned is not None:
+                    settings.append(planned)
+                await connection.execute(f"SELECT {', '.join(settings)}", str(workspace_id))
                 yield connection
 
     @asynccontextmanager
     async def borrow(self, *, for_lanes: bool = False) -> AsyncIterator[Connection]:
-        """A worker connection, each statement its own transaction. Raises DatabaseUnavailable."""
+        """A worker connection, each statement its own transaction. Raises DatabaseUnavailable.
+
+        One of the lanes may be given settings, locks and cursors that last for the session, and no other: they end when
+        it is given back.
+        """
         with away():
             async with _of(self.lanes if for_lanes else self.worker) as connection:
                 yield connection
@@ -196,6 +210,11 @@ class Database:
                             await connection.execute("SELECT", timeout=_PULSE_TIMEOUT_S)
                         await asyncio.sleep(_PULSE_S)
             await asyncio.sleep(_RETRY_S)
+
+
+async def _as_it_is(connection: Connection) -> None:
+    """When a connection is given back, a transaction left open is rolled back by the driver. There is nothing else to
+    undo, and to ask for it would be a round trip for each borrower."""
 
 
 @asynccontextmanager
