@@ -21,7 +21,13 @@ from tests.sandbox_server import AppHandle, ChannelHandle, SandboxHandle, runnin
 from tests.seeding import add_workspace
 
 # Durability is not what these tests are about, and their data dies with them.
-_FAST = "fsync = off\nsynchronous_commit = off\nfull_page_writes = off\nmax_connections = 300\n"
+_FAST = """
+fsync = off
+synchronous_commit = off
+full_page_writes = off
+max_connections = 300
+shared_buffers = 256MB
+"""
 # A fresh database is some 350 files, which a disk takes fifteen times as long to make as memory does.
 _MEMORY = Path("/dev/shm")
 _ROOM = 8 * 2**30

@@ -16,7 +16,7 @@ from tests.conftest import database_url, execute
 
 # Of processes that are killed the kernel forgets nothing, so waiting for the disk would prove nothing more. (The shared
 # server does not wait for its own log either, which a killed server would lack.)
-_CONFIG = "fsync = off\nmax_connections = 300\n"
+_CONFIG = "fsync = off\nmax_connections = 300\nshared_buffers = 256MB\n"
 _TEMPLATE = "chaos_template"
 _numbers = itertools.count(1)
 

