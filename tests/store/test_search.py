@@ -57,3 +57,35 @@ async def test_search_finds_what_reading_everything_finds_page_by_page(database:
                 found += page
                 before = Position(page[-1].at, page[-1].message_id)
         assert [(hit.at, hit.message_id) for hit in found] == expected, words
+
+
+ODD_TEXTS = (
+    "it's o'clock",
+    "back\\slash and 'quotes' & (brackets) | <-> !not :* @1/107/word",
+    "https://example.com/a/b?c='d'&e=%20f ana@example.com +351912345678 3.14 -5 snake_case semi-detached",
+    "Привет мир, こんにちは 世界, हिन्दी, שלום 👋🏽",
+    "long " + "y" * 300 + " " + "ü" * 3000,
+    "one two three four five six seven eight nine ten",
+)
+
+
+@pytest.mark.parametrize("text", ODD_TEXTS, ids=range(len(ODD_TEXTS)))
+async def test_each_text_is_found_by_itself_and_in_no_other_workspace(database: Database, text: str) -> None:
+    workspace_id, other = await add_workspace(database), await add_workspace(database, "other")
+    now = datetime.now(UTC)
+    async with database.borrow() as connection:
+        for each, at in ((workspace_id, now), (workspace_id, now - timedelta(days=2000)), (other, now)):
+            await connection.execute(
+                """INSERT INTO conversation_messages
+                       (workspace_id, conversation_id, channel_id, direction, author, kind, text, at)
+                   VALUES ($1, 1, 1, 'in', 'contact', 'text', $2, $3)""",
+                each,
+                text,
+                at,
+            )
+    async with database.tenant(workspace_id) as connection:
+        found = await conversation_search.by_message(connection, text, NOW, PAGE)
+        none = await conversation_search.by_message(connection, text + " missing", NOW, PAGE)
+    assert [hit.at for hit in found] == [now, now - timedelta(days=2000)]
+    assert found[0].text == text[:200]
+    assert none == []

@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Depends, Header, Path, Query
-from pydantic import Field
+from pydantic import Field, TypeAdapter
 from starlette.responses import Response
 
 from pombo.api.cursors import read_cursor, write_cursor
@@ -37,6 +37,9 @@ class MatchShape(Shape):
     message_id: int
     at: datetime
     text: str = Field(description="The message's beginning.")
+
+
+_MATCHES = TypeAdapter(list[MatchShape])
 
 
 class ConversationList(Shape):
@@ -216,14 +219,8 @@ async def _search(
     elif len(hits) == wanted:
         more = write_cursor("search", hits[-1].at, hits[-1].message_id)
     rows = await conversations.show(connection, workspace_id, shown)
-    found = await conversation_search.matches(connection, workspace_id, [hit.message_id for hit in by_message])
-    matches = [
-        MatchShape(
-            conversation_id=match.conversation_id, message_id=match.message_id, at=match.at, text=match.text
-        ).model_dump_json(by_alias=True)
-        for match in found
-    ]
-    return raw_list("conversations", rows, next=json.dumps(more), matches=f"[{','.join(matches)}]")
+    matches = _MATCHES.dump_json([MatchShape(**hit._asdict()) for hit in by_message], by_alias=True)
+    return raw_list("conversations", rows, next=json.dumps(more), matches=matches.decode())
 
 
 def _assignee(given: str | None, agent: AgentId | None) -> tuple[int | None, bool]:

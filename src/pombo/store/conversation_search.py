@@ -3,7 +3,6 @@
 The functions of the database that search stand in the migration, and say why.
 """
 
-from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import NamedTuple
 
@@ -11,13 +10,16 @@ from pombo.domain.ids import WorkspaceId
 from pombo.store.database import Connection
 
 _MOST_CONTACTS = 20
-_SNIPPET = 200
 
 
 class Hit(NamedTuple):
+    """A message with the words."""
+
     conversation_id: int
     message_id: int
     at: datetime
+    text: str
+    """Its beginning."""
 
 
 class Position(NamedTuple):
@@ -25,16 +27,6 @@ class Position(NamedTuple):
 
     at: datetime
     id: int
-
-
-class Match(NamedTuple):
-    """Why a conversation was found: one of its messages."""
-
-    conversation_id: int
-    message_id: int
-    at: datetime
-    text: str
-    """Its beginning."""
 
 
 NOW = Position(datetime(2100, 1, 1, tzinfo=UTC), 2**63 - 1)
@@ -51,15 +43,8 @@ CROSS JOIN LATERAL (
 ORDER BY c.last_message_at DESC, c.id DESC LIMIT $3
 """
 
-_BY_MESSAGE = (
-    "SELECT conversation_id, message_id, at FROM search_messages($1, least($2, now() + interval '1 day'), $3, $4)"
-)
-
-_MATCHES = f"""
-SELECT m.conversation_id, m.id, m.at, left(m.text, {_SNIPPET})
-FROM unnest($2::bigint[]) WITH ORDINALITY AS w (id, place)
-JOIN conversation_messages m ON m.workspace_id = $1 AND m.id = w.id
-ORDER BY w.place
+_BY_MESSAGE = """
+SELECT conversation_id, message_id, at, text FROM search_messages($1, least($2, now() + interval '1 day'), $3, $4)
 """
 
 
@@ -71,7 +56,3 @@ async def by_contact(connection: Connection, workspace_id: WorkspaceId, words: s
 async def by_message(connection: Connection, words: str, before: Position, limit: int) -> list[Hit]:
     """In a tenant's transaction. Newest first; a conversation may come several times."""
     return [Hit(*row) for row in await connection.fetch(_BY_MESSAGE, words, before.at, before.id, limit)]
-
-
-async def matches(connection: Connection, workspace_id: WorkspaceId, message_ids: Sequence[int]) -> list[Match]:
-    return [Match(*row) for row in await connection.fetch(_MATCHES, workspace_id, message_ids)]
