@@ -86,8 +86,9 @@ async def _measure(url: str, database_pid: int, directory: Path, options: argpar
             await _until_open(_PORT)
             listening.start()
             await asyncio.to_thread(ours.recv)
-            families = {role: family(process.pid) for role, process in zip(roles, processes, strict=True)}
-            families["database"] = family(database_pid)
+            heads = {role: process.pid for role, process in zip(roles, processes, strict=True)}
+            heads["database"] = database_pid
+            families: dict[str, set[int]] = {}
             total = int((options.seconds + _WARM_UP_S) * options.events)
             answers: list[tuple[float, float]] = []
             async with _beginning(options.start, database, workspaces, answers) as begin:
@@ -97,6 +98,8 @@ async def _measure(url: str, database_pid: int, directory: Path, options: argpar
                     if (wait := due - time.monotonic()) > 0:
                         await asyncio.sleep(wait)
                     if n == int(_WARM_UP_S * options.events):
+                        # Not earlier: the database has a process for each connection made until now.
+                        families = {name: family(pid) for name, pid in heads.items()}
                         before = {name: cpu_seconds(pids) for name, pids in families.items()}
                     begin.put_nowait((workspaces[n % len(workspaces)], n, due))
                 after = {name: cpu_seconds(pids) for name, pids in families.items()}

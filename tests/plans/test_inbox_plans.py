@@ -193,7 +193,7 @@ async def test_a_page_of_the_inbox_stays_on_its_indexes(name: str, explained: Ex
         await explained.connection.execute(f"SET plan_cache_mode = {mode}")
         async with explained.connection.transaction():
             if read.planned is not None:
-                await explained.connection.execute(f"SELECT {read.planned}")
+                await explained.connection.execute(read.planned)
             await explained.taken()
             await read.run(explained.connection)
             plans = await explained.taken()

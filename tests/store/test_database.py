@@ -9,7 +9,7 @@ from pombo.store.database import Database
 async def test_a_client_that_falls_silent_in_the_middle_of_a_statement_holds_its_locks_for_a_bounded_time(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(database_module, "_BOUND", "set_config('transaction_timeout', '300ms', true)")
+    monkeypatch.setattr(database_module, "_BOUND", "SET LOCAL transaction_timeout = '300ms'")
     async with asyncio.timeout(20), database.borrow() as waiting:
         await waiting.execute("INSERT INTO workspaces (name) VALUES ('acme')")
         silent = database.transaction()

@@ -14,14 +14,16 @@ from pombo.store.receipts import Receipt, Watermark
 
 
 async def answer(connection: Connection, contacts: Collection[tuple[int, int, int]]) -> list[tuple[int, int]]:
-    """In a transaction, for these (workspace, channel, contact).
+    """In a transaction planned `KEPT_BY_INDEX`, for these (workspace, channel, contact).
 
     Returns (workspace, our message) of what was copied; after the commit the caller looks at what has become of these.
     """
-    await inbox_people.lock_channels(connection, {(workspace, channel) for workspace, channel, _ in contacts})
+    channels = {(workspace, contact): (workspace, channel) for workspace, channel, contact in contacts}
+    people = await campaign_replies.reached(connection, channels)
+    if not people:
+        return []
     today = await plan_by_index(connection)
-    people = [(workspace, contact) for workspace, _, contact in contacts]
-    people = await campaign_replies.reached(connection, people, today)
+    await inbox_people.lock_channels(connection, {channels[person] for person in people})
     await campaign_replies.count(connection, people, today)
     followed = await campaign_replies.followed(connection, people, today)
     if not followed:

@@ -39,7 +39,6 @@ from pombo.store.database import Connection
 from pombo.store.inbox_people import Profile
 from pombo.store.inbox_threads import NewMessage
 from pombo.store.message_changes import Change
-from pombo.store.planning import plan_by_index
 from pombo.store.preferences import Wish
 from pombo.store.signals import Signal
 
@@ -68,13 +67,12 @@ async def converse(
     *,
     news_since: datetime | None = None,
 ) -> Shown:
-    """In a transaction, after whose commit the caller looks for what has become of what is newly shown.
+    """In a transaction planned `KEPT_BY_INDEX`; after its commit the caller looks for what has become of what is new.
 
     Of a channel's past, only what was written at `news_since` or later is news: the rest leaves nothing unread, opens
     no conversation again and signals nobody.
     """
     await inbox_people.lock_channels(connection, {(place.workspace_id, place.channel_id) for place, _ in said})
-    await plan_by_index(connection)
     people = await inbox_people.resolve(connection, sightings(said))
     heard: list[Heard] = [
         (place, event, contact) for (place, event), contact in zip(said, people.contacts, strict=True)

@@ -1,7 +1,7 @@
 """The loop that takes queued webhooks and applies them in batches."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 
 from pombo.domain.opt_out import OptWords
@@ -24,8 +24,9 @@ from pombo.store.database import TRY_AGAIN, Connection, Database
 from pombo.store.early_receipts import AcceptedMessage
 from pombo.store.errors import DatabaseUnavailable
 from pombo.store.events import ring
+from pombo.store.planning import KEPT_BY_INDEX
 from pombo.store.receipts import Receipt
-from pombo.store.webhooks import QueuedWebhook
+from pombo.store.webhooks import ChannelName, QueuedWebhook
 from pombo.telemetry import log
 
 # Webhooks of a batch; and so many bytes at most, because one webhook may hold 1,000 updates: 256 kB are some 800 of
@@ -101,7 +102,7 @@ class Ingester:
 
     async def _apply_some(self, limit: int) -> tuple[int, bool]:
         """How many webhooks it took, and whether there may be more."""
-        async with self._database.transaction(bounded=False) as queue:
+        async with self._database.transaction(webhooks.PATIENT, bounded=False) as queue:
             taken = await webhooks.take(queue, limit, _BATCH_BYTES)
             if not taken:
                 return 0, False
@@ -149,13 +150,23 @@ class Ingester:
         names, accounts = channel_names(batch), account_names(batch)
         if not names and not accounts:
             return
-        async with self._database.transaction() as connection:
+        async with self._database.borrow() as connection:
             channels = await webhooks.resolve_channels(connection, names)
             of_accounts = await webhooks.resolve_accounts(connection, accounts)
-            unknown = len(names) - len(channels) + len(accounts) - len(of_accounts)
-            if unknown:
-                log.info("webhook_channels_unknown", channels=unknown)
-            findings = gather(batch, channels, of_accounts)
+        unknown = len(names) - len(channels) + len(accounts) - len(of_accounts)
+        if unknown:
+            log.info("webhook_channels_unknown", channels=unknown)
+        findings = gather(batch, channels, of_accounts)
+        unmatched, moved = list[Receipt](), list[tuple[int, int]]()
+        if findings.evidence or findings.failures or findings.receipts or findings.watermarks:
+            unmatched, moved = await self._settle(batch, channels, findings)
+        await self._show(findings, unmatched, moved)
+
+    async def _settle(
+        self, batch: Sequence[ReadWebhook], channels: Mapping[ChannelName, int], findings: Findings
+    ) -> tuple[list[Receipt], list[tuple[int, int]]]:
+        """All that concerns deliveries. Returns the receipts of none, and (workspace, message) of those that moved."""
+        async with self._database.transaction() as connection:
             evidence, heard = await receipts.sift(connection, findings.evidence)
             for wave in waves(evidence):
                 await settlement.settle_evidence(connection, wave)
@@ -173,17 +184,17 @@ class Ingester:
         if settled or unmatched or findings.watermarks:
             async with self._database.transaction() as connection:
                 moved += await early_receipts.catch_up(connection, unmatched, findings.watermarks, settled)
-        await self._show(findings, unmatched, moved)
+        return unmatched, moved
 
     async def _show(self, findings: Findings, unmatched: Sequence[Receipt], moved: Sequence[tuple[int, int]]) -> None:
         """What the inbox shows, after all that concerns deliveries was committed."""
         new, copied, told = Shown([], set()), list[tuple[int, int]](), 0
         if findings.people:
-            async with self._database.transaction() as connection:
+            async with self._database.transaction(KEPT_BY_INDEX) as connection:
                 new = await converse(connection, findings.people, self._words)
             await self._ring()
         if new.answering:
-            async with self._database.transaction() as connection:
+            async with self._database.transaction(KEPT_BY_INDEX) as connection:
                 copied = await answer(connection, new.answering)
         if new.of_apps or copied or unmatched or moved or findings.watermarks:
             async with self._database.transaction() as connection:

@@ -13,7 +13,7 @@ from pombo.sending.lane import Lane
 from pombo.sending.outgoing import Stream
 from pombo.store import outbox, run_control
 from pombo.store.channels import Channel
-from pombo.store.database import Connection
+from pombo.store.database import Connection, atomic
 from pombo.store.outbox import BEGINNING
 from pombo.telemetry import log
 
@@ -88,7 +88,7 @@ class Streams:
                 # Refused when the campaign was made; so this run was written past the API.
                 log.error("run_content_refused", run=run_id, channel=channel.id, reason=str(error))
                 reason = f"Its content cannot be sent by channel {channel.id}: {error}"
-                async with connection.transaction():
+                async with atomic(connection):
                     await run_control.pause_runs(connection, WorkspaceId(channel.workspace_id), [run_id], reason)
                 return None
             self._payloads[key] = payload

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import asyncpg
 
 from pombo.domain.ids import RunId, WorkspaceId
-from pombo.store.database import Connection
+from pombo.store.database import Connection, atomic
 from pombo.store.errors import NotFound
 
 DUE_BELL = "pombo_due"
@@ -270,7 +270,7 @@ async def move_contacts(
     await connection.execute(_NO_NESTED_LOOPS)
     arguments = (workspace_id, run_id, after_id, limit, due_at, channel_id)
     try:
-        async with connection.transaction():
+        async with atomic(connection):
             row = await connection.fetchrow(_MOVE_CONTACTS, *arguments)
     except asyncpg.UniqueViolationError:
         # A channel has each contact once, so this is one that was deleted and added again while the run expanded.

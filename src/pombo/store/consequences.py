@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import NamedTuple
 
 from pombo.domain.ids import RunId, WorkspaceId
-from pombo.store.database import Connection
+from pombo.store.database import Connection, atomic
 from pombo.store.run_control import pause_runs
 
 
@@ -45,7 +45,7 @@ WHERE workspace_id = $1 AND id = ANY ($2::bigint[])
 
 async def pause_for(connection: Connection, pause: RunPause) -> list[RunId]:
     """One transaction. Pauses the run, and all with its template; returns those that were not paused before."""
-    async with connection.transaction():
+    async with atomic(connection):
         runs = {pause.run_id}
         if pause.template is not None:
             rows = await connection.fetch(_RUNS_WITH_TEMPLATE, pause.workspace_id, pause.channel_id, *pause.template)

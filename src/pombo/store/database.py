@@ -52,7 +52,7 @@ _CONNECT_TIMEOUT_S = 5.0
 _IDLE_IN_TRANSACTION = "3s"
 # That does not reach a client which fell silent (was stopped, or cut off) between preparing a statement and executing
 # it, because its session does not count as idle then. This does, from PostgreSQL 17 on. Ours take a second at most.
-_BOUND = "set_config('transaction_timeout', '20s', true)"
+_BOUND = "SET LOCAL transaction_timeout = '20s'"
 # A connection that is given back, or closed, has to answer within this time.
 _GIVE_BACK_S = 2.0
 # The loops of a worker that sends take nine, most of them for as long as it runs; made when they are needed.
@@ -148,20 +148,16 @@ class Database:
             yield database
 
     @asynccontextmanager
-    async def tenant(self, workspace_id: int, planned: str | None = None) -> AsyncIterator[Connection]:
-        """A transaction that sees one workspace. Raises DatabaseUnavailable.
+    async def tenant(self, workspace_id: int, settings: str | None = None) -> AsyncIterator[Connection]:
+        """A transaction that sees one workspace, with settings as `pombo.store.planning` has them.
 
-        `planned` is a setting of `pombo.store.planning` for all its statements.
+        Raises DatabaseUnavailable.
         """
         with away():
-            async with _of(self.app) as connection, connection.transaction():
-                settings = ["set_config('pombo.workspace_id', $1, true)"]
-                if _can_bound(connection):
-                    settings.append(_BOUND)
-                if planned is not None:
-                    settings.append(planned)
-                await connection.execute(f"SELECT {', '.join(settings)}", str(workspace_id))
-                yield connection
+            async with _of(self.app) as connection:
+                sees = f"SET LOCAL pombo.workspace_id = '{int(workspace_id)}'"
+                async with _transaction(connection, sees, *_bound(connection), *_given(settings)):
+                    yield connection
 
     @asynccontextmanager
     async def borrow(self, *, for_lanes: bool = False) -> AsyncIterator[Connection]:
@@ -175,15 +171,15 @@ class Database:
                 yield connection
 
     @asynccontextmanager
-    async def transaction(self, *, bounded: bool = True) -> AsyncIterator[Connection]:
+    async def transaction(self, settings: str | None = None, *, bounded: bool = True) -> AsyncIterator[Connection]:
         """A worker connection in one transaction, which the server ends unless it is over in 20 s.
 
         One that is not `bounded` must hold no locks that anybody waits for. Raises DatabaseUnavailable.
         """
-        async with self.borrow() as connection, connection.transaction():
-            if bounded and _can_bound(connection):
-                await connection.execute(f"SELECT {_BOUND}")
-            yield connection
+        async with self.borrow() as connection:
+            bound = _bound(connection) if bounded else []
+            async with _transaction(connection, *bound, *_given(settings)):
+                yield connection
 
     @asynccontextmanager
     async def listen(self, bells: dict[str, Callable[[str], None]]) -> AsyncIterator[Connection]:
@@ -243,8 +239,47 @@ async def _opened(pool: Pool) -> AsyncIterator[None]:
             pool.terminate()
 
 
-def _can_bound(connection: Connection) -> bool:
-    return connection.get_server_version()[:2] >= (17, 0)
+@asynccontextmanager
+async def atomic(connection: Connection) -> AsyncIterator[None]:
+    """A transaction, or a part of the one that is under way: undone as a whole by whatever is raised in it."""
+    if not connection.is_in_transaction():
+        async with _transaction(connection):
+            yield
+        return
+    await connection.execute("SAVEPOINT part")
+    try:
+        yield
+    except BaseException:
+        await _undo(connection, "ROLLBACK TO part; RELEASE part")
+        raise
+    await connection.execute("RELEASE part")
+
+
+@asynccontextmanager
+async def _transaction(connection: Connection, *settings: str) -> AsyncIterator[None]:
+    """In place of the driver's own: this one begins with its settings in a single round trip."""
+    await connection.execute("; ".join(("BEGIN", *settings)))
+    try:
+        yield
+        await connection.execute("COMMIT")
+    except BaseException:
+        if connection.is_in_transaction():
+            await _undo(connection, "ROLLBACK")
+        raise
+
+
+async def _undo(connection: Connection, statement: str) -> None:
+    # On a connection that broke the server undoes it by itself, and what broke it is to be told.
+    with contextlib.suppress(asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
+        await connection.execute(statement)
+
+
+def _bound(connection: Connection) -> list[str]:
+    return [_BOUND] if connection.get_server_version()[:2] >= (17, 0) else []
+
+
+def _given(settings: str | None) -> list[str]:
+    return [] if settings is None else [settings]
 
 
 class away:  # noqa: N801  (reads as a word: `with away():`)

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from datetime import date, datetime
 from typing import Any, NamedTuple
 
-from pombo.store.database import Connection
+from pombo.store.database import Connection, atomic
 from pombo.store.planning import columns, plan_by_index
 from pombo.store.receipts import DAY, Move, Receipt, Watermark, find, move
 from pombo.store.settlement import Settled
@@ -198,7 +198,7 @@ async def apply_pending(connection: Connection, accepted: Sequence[Settled]) -> 
     """
     if kept := await _channels_of(connection, _CHANNELS_WITH_KEPT, accepted):
         settled = [AcceptedMessage(*o[:3], o.provider_id or "") for o in accepted if o[:2] in kept]
-        async with connection.transaction():
+        async with atomic(connection):
             await catch_up(connection, settled=settled)
 
 

@@ -9,7 +9,7 @@ from datetime import date, timedelta
 
 import asyncpg
 
-from pombo.store.database import Connection, connect
+from pombo.store.database import Connection, atomic, connect
 
 PARENTS = ("deliveries", "webhook_log")
 
@@ -106,7 +106,7 @@ async def _today(connection: Connection) -> date:
 
 async def _make(connection: Connection, parent: str, name: str, day: date) -> None:
     following = day + timedelta(days=1)
-    async with connection.transaction():
+    async with atomic(connection):
         # A leftover of a dropped parent's partition, or of a crash between create and attach, would be in the way.
         await connection.execute(f"DROP TABLE IF EXISTS {name}")
         await connection.execute(

@@ -16,14 +16,16 @@ SELECT set_config('plan_cache_mode', 'force_custom_plan', true), set_config('ena
 """
 
 
-IN_ORDER = """
-set_config('plan_cache_mode', 'force_generic_plan', true), set_config('enable_seqscan', 'off', true),
-set_config('enable_bitmapscan', 'off', true), set_config('enable_hashjoin', 'off', true),
-set_config('enable_mergejoin', 'off', true), set_config('enable_sort', 'off', true)
-"""
+_KEPT = """
+SET LOCAL plan_cache_mode = force_generic_plan; SET LOCAL enable_seqscan = off; SET LOCAL enable_hashjoin = off;
+SET LOCAL enable_mergejoin = off"""
+IN_ORDER = f"{_KEPT}; SET LOCAL enable_bitmapscan = off; SET LOCAL enable_sort = off"
 """For `Database.tenant`, to read pages: by an index and in its order, or all rows of a status would be gathered and
 sorted whenever the planner takes the table for a small one. So the plan is always the same, and is made once: to make
 it takes longer than to read fifty rows by it."""
+KEPT_BY_INDEX = f"{_KEPT}; SET LOCAL synchronous_commit = off"
+"""For `Database.transaction`, as `plan_by_index`, but for statements that read no table of many partitions: their plans
+are the same whatever the sizes, and made once."""
 
 
 async def plan_by_index(connection: Connection) -> date:

@@ -126,6 +126,11 @@ ORDER BY c.id
 """
 
 
+PATIENT = "SET LOCAL idle_in_transaction_session_timeout = '60s'"
+"""The transaction that takes a batch is idle while that is applied in others, which may take longer than the pool
+allows an idle one; it holds a few rows of a small table."""
+
+
 async def append(connection: Connection, webhooks: Sequence[SignedWebhook]) -> None:
     """Logs and queues them in one commit, durable when this returns. Not for use within a transaction."""
     await connection.execute(_APPEND, *map(list, zip(*webhooks, strict=True)), timeout=_APPEND_TIMEOUT_S)
@@ -134,10 +139,8 @@ async def append(connection: Connection, webhooks: Sequence[SignedWebhook]) -> N
 async def take(connection: Connection, limit: int, max_bytes: int) -> list[QueuedWebhook]:
     """Due webhooks, oldest first in each workspace, locked until the transaction ends; skips what others hold.
 
-    At most `limit`, and no further one once their bodies reach `max_bytes`. The transaction is idle while the batch is
-    applied in others, which may take longer than the pool allows an idle one; it holds a few rows of a small table.
+    At most `limit`, and no further one once their bodies reach `max_bytes`. For a `PATIENT` transaction.
     """
-    await connection.execute("SET LOCAL idle_in_transaction_session_timeout = '60s'")
     return [QueuedWebhook(*row) for row in await connection.fetch(_TAKE, limit, max_bytes, _SHARE)]
 
 
