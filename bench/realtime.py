@@ -42,6 +42,7 @@ _PORT = 18_490
 _KEY = "a key for benchmarks, of at least 32 characters"
 _SECRET = "the secret of a Meta app"
 _TOPIC = "conversations:all"
+_NAME = "conversation.updated"
 _STAMP = re.compile(rb"at:(\d+)")
 # Conversations of a workspace among which the events are spread.
 _PEOPLE = 50
@@ -125,7 +126,7 @@ async def _until_ingested(database: Database, begin: "Beginnings") -> int:
     async with database.borrow() as connection:
         while await connection.fetchval("SELECT count(*) FROM webhook_queue"):
             await asyncio.sleep(0.1)
-        written: int = await connection.fetchval("SELECT count(*) FROM events WHERE topic = $1", _TOPIC)
+        written: int = await connection.fetchval("SELECT count(*) FROM events WHERE name = $1", _NAME)
         return written
 
 
@@ -259,7 +260,7 @@ async def _insert(database: Database, queue: Beginnings) -> None:
             while not queue.empty():
                 batch.append(queue.get_nowait())
             made = [
-                Event(w.id, _TOPIC, "conversation.updated", json.dumps({"id": n, "preview": _text(due), "x": _PADDING}))
+                Event(w.id, _TOPIC, _NAME, json.dumps({"id": n, "preview": _text(due), "x": _PADDING}))
                 for w, n, due in batch
             ]
             async with connection.transaction():

@@ -47,7 +47,7 @@ async def write(
     database: Database, workspace: int, *ids: int, topic: str = LIST, api: RealTimeApi | None = None, more: str = ""
 ) -> None:
     async with database.transaction() as connection:
-        made = [Event(workspace, topic, "conversation.updated", f'{{"id": {n}, "more": "{more}"}}') for n in ids]
+        made = [Event(workspace, topic, "thing.changed", f'{{"id": {n}, "more": "{more}"}}') for n in ids]
         await events.append(connection, made)
     if api is not None:
         api.realtime.ring()
@@ -160,7 +160,7 @@ async def test_a_subscriber_hears_what_is_written_from_then_on_to_its_topics(
         assert ids(heard) == [3, 4]
         assert [event["topic"] for event in heard] == ["messages:7", LIST]
         assert [event["position"] for event in heard] == [3, 4]
-        assert heard[0]["name"] == "conversation.updated"
+        assert heard[0]["name"] == "thing.changed"
 
         await client.say(type="unsubscribe", topics=["messages:7"])
         await client.hear("unsubscribed")

@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from pombo.store import inbox_events
+from pombo.store import event_log, inbox_events
 from pombo.store.database import Connection, Database
 from pombo.store.secrets import SecretBox
 from tests.accounts import Account, add_account
@@ -41,10 +41,13 @@ async def test_a_changed_conversation_is_told_whole_to_the_list_and_to_its_own_t
             conversation_id,
         )
         await inbox_events.conversations_updated(connection, [(account.workspace_id, conversation_id)])
-        (first, name, row), (second, _, same) = await logged(connection)
+        await event_log.number(connection, 10)
+        news = await event_log.read_new(connection, [account.workspace_id], 0, 10)
 
-    assert [first, second] == ["conversations:all", f"messages:{conversation_id}"]
-    assert name == "conversation.updated"
+    assert [event.topic for event in news.events] == [f"messages:{conversation_id}", "conversations:all"]
+    assert {event.name for event in news.events} == {"conversation.updated"}
+    assert {event.position for event in news.events} == {1}
+    row, same = (json.loads(event.data) for event in news.events)
     assert row == same
     assert row["id"] == conversation_id
     assert row["version"] == 1

@@ -77,6 +77,16 @@ async def test_an_event_is_shown_with_all_it_has() -> None:
     ]
 
 
+async def test_where_one_event_stands_for_two_topics_a_part_that_ends_between_them_does_not_reach_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(hub_module, "_FRAME_SIZE", 200)
+    hub = Hub()
+    socket = Socket(hub, LIST, "messages:7")
+    hub.publish([event(5, "messages:7"), event(6, "messages:7"), event(6)], 9)
+    assert socket.heard == [(5, [5]), (5, [6]), (9, [6])]
+
+
 async def test_large_frames_are_parted_and_each_reaches_up_to_its_last_event(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hub_module, "_FRAME_SIZE", 400)
     hub = Hub()

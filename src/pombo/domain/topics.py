@@ -11,6 +11,11 @@ def messages_of(conversation_id: int) -> str:
     return f"messages:{conversation_id}"
 
 
+def heard_in(topic: str, name: str) -> tuple[str, ...]:
+    """Where an event is heard: what happens to a conversation, in its own topic and in the list."""
+    return (topic, CONVERSATIONS) if name.startswith("conversation.") and topic != CONVERSATIONS else (topic,)
+
+
 def conversation_of(topic: str) -> int | None:
     """The conversation of a `messages:` topic."""
     kind, _, which = topic.partition(":")

@@ -100,7 +100,8 @@ class Event(Struct, rename="camel", forbid_unknown_fields=True):
 
 
 class Events(_Frame, tag="events"):
-    """In order of position. With it everything up to `position` has come, of all topics that are not being resumed."""
+    """In order of position; an event of two topics comes once for each. With it everything up to `position` has come,
+    of all topics that are not being resumed."""
 
     position: Position
     events: Annotated[list[Event], Meta(min_length=1)]

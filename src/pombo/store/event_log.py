@@ -6,9 +6,10 @@ order, whoever numbers: a reader that has seen everything up to the tail has mis
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from pombo.domain.ids import WorkspaceId
+from pombo.domain.topics import heard_in
 from pombo.store.database import Connection
 
 NUMBERED_BELL = "pombo_numbered"
@@ -100,7 +101,7 @@ class News(NamedTuple):
 async def read_new(connection: Connection, workspaces: Sequence[WorkspaceId], after: int, most: int) -> News:
     """These workspaces' events after a position, in order: at most `most` positions."""
     rows = await connection.fetch(_READ_NEW, workspaces, after, most)
-    events = [StoredEvent(*row[2:]) for row in rows if row["position"] is not None]
+    events = _heard([row[2:] for row in rows if row["position"] is not None])
     return News(rows[0]["upto"], events, rows[0]["torn"])
 
 
@@ -131,14 +132,13 @@ async def replay(
     """
     await connection.execute(_BY_INDEX, True)
     rows = await connection.fetch(
-        f"""SELECT h.kept, e.topic = ANY ($2::text[]) AS wanted, {_COLUMNS}
-            FROM (SELECT $3 >= coalesce((SELECT position FROM event_horizons WHERE workspace_id = $1), 0) AS kept) h
+        f"""SELECT h.kept, {_COLUMNS}
+            FROM (SELECT $2 >= coalesce((SELECT position FROM event_horizons WHERE workspace_id = $1), 0) AS kept) h
             LEFT JOIN LATERAL (
-                SELECT * FROM events WHERE workspace_id = $1 AND position > $3 AND position <= $4
-                ORDER BY position LIMIT $5
+                SELECT * FROM events WHERE workspace_id = $1 AND position > $2 AND position <= $3
+                ORDER BY position LIMIT $4
             ) e ON true ORDER BY position""",
         workspace_id,
-        topics,
         after,
         upto,
         limit,
@@ -146,7 +146,15 @@ async def replay(
     if not rows[0]["kept"]:
         return None
     reached = rows[-1]["position"] if len(rows) == limit else upto
-    return reached, [StoredEvent(*row[2:]) for row in rows if row["wanted"]]
+    wanted = frozenset(topics)
+    events = _heard([row[1:] for row in rows if row["position"] is not None])
+    return reached, [event for event in events if event.topic in wanted]
+
+
+def _heard(rows: Sequence[Sequence[Any]]) -> list[StoredEvent]:
+    """An event once for each topic in which it is heard."""
+    events = [StoredEvent(*row) for row in rows]
+    return [event._replace(topic=topic) for event in events for topic in heard_in(event.topic, event.name)]
 
 
 async def forget(connection: Connection, workspace_id: WorkspaceId, age: timedelta) -> int:

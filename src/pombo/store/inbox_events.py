@@ -42,12 +42,10 @@ MESSAGE_JSON = """jsonb_build_object(
 
 _CONVERSATIONS = f"""
 INSERT INTO events (workspace_id, topic, name, data)
-SELECT c.workspace_id, topic, 'conversation.updated', row.data
+SELECT c.workspace_id, 'messages:' || c.id, 'conversation.updated', {CONVERSATION_JSON}
 FROM unnest($1::bigint[], $2::bigint[]) AS changed (workspace_id, id)
 JOIN conversations c USING (workspace_id, id)
 JOIN contacts p ON p.workspace_id = c.workspace_id AND p.id = c.contact_id
-CROSS JOIN LATERAL (SELECT {CONVERSATION_JSON} AS data OFFSET 0) row
-CROSS JOIN LATERAL unnest(ARRAY['{CONVERSATIONS}', 'messages:' || c.id]) AS topic
 """
 
 _MESSAGES = f"""

@@ -3,7 +3,7 @@
 import json
 from typing import NamedTuple
 
-from pombo.domain.topics import CONVERSATIONS, messages_of
+from pombo.domain.topics import messages_of
 from pombo.store import events, inbox_events
 from pombo.store.database import Connection
 from pombo.store.events import Event
@@ -113,5 +113,4 @@ async def _merge_conversations(connection: Connection, workspace_id: int, kept_i
     await connection.execute("DELETE FROM conversations WHERE workspace_id = $1 AND id = $2", workspace_id, other_id)
     await inbox_events.messages_updated(connection, [(row[0], row[1]) for row in moved])
     gone = json.dumps({"id": other_id, "mergedInto": kept_id})
-    topics = CONVERSATIONS, messages_of(other_id)
-    await events.append(connection, [Event(workspace_id, topic, "conversation.merged", gone) for topic in topics])
+    await events.append(connection, [Event(workspace_id, messages_of(other_id), "conversation.merged", gone)])
