@@ -89,3 +89,18 @@ async def test_each_text_is_found_by_itself_and_in_no_other_workspace(database: 
     assert [hit.at for hit in found] == [now, now - timedelta(days=2000)]
     assert found[0].text == text[:200]
     assert none == []
+
+
+async def test_long_words_that_begin_alike_are_not_the_same(database: Database) -> None:
+    workspace_id = await add_workspace(database)
+    async with database.borrow() as connection:
+        await connection.execute(
+            """INSERT INTO conversation_messages
+                   (workspace_id, conversation_id, channel_id, direction, author, kind, text, at)
+               VALUES ($1, 1, 1, 'in', 'contact', 'text', $2, now())""",
+            workspace_id,
+            "y" * 300,
+        )
+    async with database.tenant(workspace_id) as connection:
+        assert len(await conversation_search.by_message(connection, "y" * 300, NOW, PAGE)) == 1
+        assert await conversation_search.by_message(connection, "y" * 301, NOW, PAGE) == []

@@ -180,7 +180,7 @@ async def change_conversation(
         read_until=wanted.read_until,
         **({"assignee_id": wanted.assignee_id} if "assignee_id" in wanted.model_fields_set else {}),
     )
-    async with given.database.tenant(workspace) as connection:
+    async with given.database.tenant(workspace, IN_ORDER) as connection:
         return raw(
             await changing.change(
                 connection, workspace, conversation_id, change, agent_id=agent, expected_version=expected

@@ -2,6 +2,7 @@
 
 from pombo.store import conversations, events, inbox_events, labels
 from pombo.store.database import Database
+from pombo.store.planning import KEPT
 
 # Short transactions: each changes so many conversations and tells of them.
 _CHUNK = 500
@@ -11,7 +12,7 @@ async def wake_snoozed(database: Database) -> int:
     """Returns how many it opened. Raises DatabaseUnavailable."""
     total = 0
     while True:
-        async with database.transaction() as connection:
+        async with database.transaction(KEPT) as connection:
             woken = await conversations.wake(connection, _CHUNK)
             await inbox_events.conversations_updated(connection, woken)
         total += len(woken)
@@ -25,7 +26,7 @@ async def strip_deleted_labels(database: Database) -> int:
     """Returns from how many conversations it took one. Raises DatabaseUnavailable."""
     total = 0
     while True:
-        async with database.transaction() as connection:
+        async with database.transaction(KEPT) as connection:
             stripped = await labels.strip_deleted(connection, _CHUNK)
         total += stripped
         if not stripped:

@@ -6,6 +6,7 @@ from pombo.inbox import uploads
 from pombo.store import events, replies
 from pombo.store.database import TRY_AGAIN, Database
 from pombo.store.errors import DatabaseUnavailable
+from pombo.store.planning import KEPT
 from pombo.telemetry import log
 
 _BATCH = 500
@@ -45,7 +46,7 @@ class ReplyFollower:
         if followed:
             await self._ring()
         # Last, so that a reply with a file that cannot be sent for an unknown reason holds up nobody else's state.
-        async with self._database.transaction() as connection:
+        async with self._database.transaction(KEPT) as connection:
             sent = await uploads.send_uploaded(connection, _UPLOADS)
         if sent:
             await self._ring()

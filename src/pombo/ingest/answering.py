@@ -14,7 +14,7 @@ from pombo.store.receipts import Receipt, Watermark
 
 
 async def answer(connection: Connection, contacts: Collection[tuple[int, int, int]]) -> list[tuple[int, int]]:
-    """In a transaction planned `KEPT_BY_INDEX`, for these (workspace, channel, contact).
+    """In a transaction planned `KEPT_AND_REPEATABLE`, for these (workspace, channel, contact).
 
     Returns (workspace, our message) of what was copied; after the commit the caller looks at what has become of these.
     """

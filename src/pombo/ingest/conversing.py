@@ -67,7 +67,7 @@ async def converse(
     *,
     news_since: datetime | None = None,
 ) -> Shown:
-    """In a transaction planned `KEPT_BY_INDEX`; after its commit the caller looks for what has become of what is new.
+    """In a transaction that is `KEPT_AND_REPEATABLE`; its caller then looks for what has become of what is new.
 
     Of a channel's past, only what was written at `news_since` or later is news: the rest leaves nothing unread, opens
     no conversation again and signals nobody.

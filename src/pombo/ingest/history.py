@@ -25,7 +25,7 @@ from pombo.store import channel_jobs, events, own_messages, syncs
 from pombo.store.channel_jobs import FetchedJob
 from pombo.store.database import TRY_AGAIN, Connection, Database
 from pombo.store.errors import DatabaseUnavailable
-from pombo.store.planning import KEPT_BY_INDEX
+from pombo.store.planning import KEPT_AND_REPEATABLE
 from pombo.store.syncs import Sync
 from pombo.telemetry import log
 
@@ -73,7 +73,7 @@ class HistoryReader:
         new = Shown([], set())
         copied: list[tuple[int, int]] = []
         try:
-            async with self._database.transaction(KEPT_BY_INDEX) as connection:
+            async with self._database.transaction(KEPT_AND_REPEATABLE) as connection:
                 taken = await channel_jobs.take_fetched(connection, 1)
                 for job in taken:
                     new = await self._apply(connection, job)

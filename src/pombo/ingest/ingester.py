@@ -24,7 +24,7 @@ from pombo.store.database import TRY_AGAIN, Connection, Database
 from pombo.store.early_receipts import AcceptedMessage
 from pombo.store.errors import DatabaseUnavailable
 from pombo.store.events import ring
-from pombo.store.planning import KEPT_BY_INDEX
+from pombo.store.planning import KEPT_AND_REPEATABLE
 from pombo.store.receipts import Receipt
 from pombo.store.webhooks import ChannelName, QueuedWebhook
 from pombo.telemetry import log
@@ -190,11 +190,11 @@ class Ingester:
         """What the inbox shows, after all that concerns deliveries was committed."""
         new, copied, told = Shown([], set()), list[tuple[int, int]](), 0
         if findings.people:
-            async with self._database.transaction(KEPT_BY_INDEX) as connection:
+            async with self._database.transaction(KEPT_AND_REPEATABLE) as connection:
                 new = await converse(connection, findings.people, self._words)
             await self._ring()
         if new.answering:
-            async with self._database.transaction(KEPT_BY_INDEX) as connection:
+            async with self._database.transaction(KEPT_AND_REPEATABLE) as connection:
                 copied = await answer(connection, new.answering)
         if new.of_apps or copied or unmatched or moved or findings.watermarks:
             async with self._database.transaction() as connection:

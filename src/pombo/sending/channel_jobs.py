@@ -35,6 +35,7 @@ from pombo.store.database import TRY_AGAIN, Connection, Database
 from pombo.store.errors import DatabaseUnavailable
 from pombo.store.media import StoredMedia
 from pombo.store.media_files import MediaFiles
+from pombo.store.planning import KEPT
 from pombo.store.secrets import SecretBox, SecretError
 from pombo.telemetry import log
 
@@ -286,7 +287,7 @@ class ChannelJobs:
         said = await self._ask(lane, channel_calls.profile(wanted.recipient))
         if isinstance(said, SendError):
             return said
-        async with self._database.transaction() as connection:
+        async with self._database.transaction(KEPT) as connection:
             if await channel_jobs.finish(connection, job):
                 await contact_profiles.save(
                     connection, job.workspace_id, job.channel_id, wanted.contact_id, channel_calls.read_profile(said)
@@ -318,7 +319,7 @@ class ChannelJobs:
             digest = hashlib.sha256(content).digest()
             await self._files.put(job.workspace_id, digest, content)
             stored = StoredMedia(wanted.media_id, digest, len(content), sniff(content), None)
-        async with self._database.transaction() as connection:
+        async with self._database.transaction(KEPT) as connection:
             if await channel_jobs.finish(connection, job) and found is not None and found.state == "wanted":
                 await media.mark_stored(connection, job.workspace_id, stored)
         await self._ring()
@@ -403,7 +404,7 @@ class ChannelJobs:
     async def _fail(self, job: Job, code: int | None, why: str) -> None:
         log.warning("channel_job_given_up", channel=job.channel_id, job=job.id, kind=job.kind, code=code, reason=why)
         try:
-            async with self._database.transaction() as connection:
+            async with self._database.transaction(KEPT) as connection:
                 if not await channel_jobs.fail(connection, job, code, why):
                     return
                 payload = msgspec.json.decode(job.payload, type=dict[str, Any])

@@ -189,7 +189,7 @@ async def follow_states(connection: Connection, messages: Collection[tuple[int, 
 async def reached(connection: Connection, contacts: Collection[tuple[int, int]]) -> list[tuple[int, int]]:
     """Those of these (workspace, contact) who had a campaign message that a reply of now may follow.
 
-    In a transaction planned `KEPT_BY_INDEX`.
+    In a transaction planned `KEPT_AND_REPEATABLE`.
     """
     if not contacts:
         return []

@@ -258,19 +258,21 @@ async def atomic(connection: Connection) -> AsyncIterator[None]:
 @asynccontextmanager
 async def _transaction(connection: Connection, *settings: str) -> AsyncIterator[None]:
     """In place of the driver's own: this one begins with its settings in a single round trip."""
-    await connection.execute("; ".join(("BEGIN", *settings)))
     try:
+        await connection.execute("; ".join(("BEGIN", *settings)))
         yield
-        await connection.execute("COMMIT")
+        ended = await connection.execute("COMMIT")
     except BaseException:
-        if connection.is_in_transaction():
-            await _undo(connection, "ROLLBACK")
+        # Whatever the driver knows: one that was cancelled in the middle of BEGIN has begun.
+        await _undo(connection, "ROLLBACK")
         raise
+    if ended != "COMMIT":
+        raise RuntimeError("Nothing was committed: an error within the transaction was passed over.")
 
 
 async def _undo(connection: Connection, statement: str) -> None:
     # On a connection that broke the server undoes it by itself, and what broke it is to be told.
-    with contextlib.suppress(asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
+    with contextlib.suppress(asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError):
         await connection.execute(statement)
 
 

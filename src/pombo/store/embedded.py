@@ -95,15 +95,19 @@ def start(directory: Path, extra_config: str = "") -> EmbeddedServer:
     directory = directory.expanduser().resolve()
     directory.parent.mkdir(parents=True, exist_ok=True)
     fresh = not (directory / "PG_VERSION").exists()
+    memory = directory / _MEMORY
+    sized = memory.exists()
     _forget_dead_holders(directory / ".handle_pids.json")
     try:
         server = get_server(directory)
         # Written once, for all who share the server must agree, whatever memory each of them is given.
-        changed = _include(directory, _MEMORY, _memory_config()) if not (directory / _MEMORY).exists() else False
+        changed = _include(directory, _MEMORY, memory.read_text() if sized else _memory_config())
         if _include(directory, _INCLUDED, _CONFIG + extra_config) or changed:
             server.cleanup()
             server = get_server(directory)
     except (subprocess.SubprocessError, OSError) as error:
+        if not sized:
+            memory.unlink(missing_ok=True)
         log = directory / "log"
         tail = "\n".join(log.read_text(errors="replace").splitlines()[-5:]) if log.exists() else ""
         raise DatabaseUnavailable(
@@ -114,25 +118,38 @@ def start(directory: Path, extra_config: str = "") -> EmbeddedServer:
 
 def _include(directory: Path, name: str, wanted: str) -> bool:
     """Whether the server's configuration had to be changed for it."""
-    config = directory / name
-    if config.exists() and config.read_text() == wanted:
+    config, main = directory / name, directory / "postgresql.conf"
+    line = f"include_if_exists = '{name}'\n"
+    included = line in main.read_text()
+    if included and config.exists() and config.read_text() == wanted:
         return False
     config.write_text(wanted)
-    main = directory / "postgresql.conf"
-    line = f"include_if_exists = '{name}'\n"
-    if line not in main.read_text():
+    if not included:
         with main.open("a") as file:
             file.write(line)
     return True
 
 
 def _memory_config() -> str:
-    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    # A container may be allowed less; "max" stands for no limit.
-    with contextlib.suppress(OSError, ValueError):
-        memory = min(memory, int(Path("/sys/fs/cgroup/memory.max").read_text()))
+    memory = min(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"), *_memory_limits())
     buffers = min(max(memory // 4 // 2**20, _LEAST_BUFFERS_MB), _MOST_BUFFERS_MB)
     return f"# Written by Pombo once, for this machine's memory; yours to change.\nshared_buffers = {buffers}MB\n"
+
+
+def _memory_limits() -> list[int]:
+    """What a container or a service may use, by all control groups around this process: of version 2, or 1."""
+    root, groups = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
+    files = [root / "memory/memory.limit_in_bytes"]
+    for line in groups.read_text().splitlines() if groups.exists() else ():
+        if line.startswith("0::/"):
+            group = root / line[4:]
+            files += [place / "memory.max" for place in (group, *group.parents) if place.is_relative_to(root)]
+    limits = []
+    for file in files:
+        # "max" stands for none.
+        with contextlib.suppress(OSError, ValueError):
+            limits.append(int(file.read_text()))
+    return limits
 
 
 def _forget_dead_holders(path: Path) -> None:

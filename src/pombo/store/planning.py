@@ -16,16 +16,19 @@ SELECT set_config('plan_cache_mode', 'force_custom_plan', true), set_config('ena
 """
 
 
-_KEPT = """
+# A kept plan belongs to the statement's text and the connection, whatever the settings are by then: who runs the same
+# statement in another transaction of the same pool must plan it so, too.
+KEPT = """
 SET LOCAL plan_cache_mode = force_generic_plan; SET LOCAL enable_seqscan = off; SET LOCAL enable_hashjoin = off;
 SET LOCAL enable_mergejoin = off"""
-IN_ORDER = f"{_KEPT}; SET LOCAL enable_bitmapscan = off; SET LOCAL enable_sort = off"
+"""For `Database.transaction`: as `plan_by_index`, but the plans are made once. Not for statements that a day narrows to
+a few partitions, unless each is found by the same index in all of them."""
+IN_ORDER = f"{KEPT}; SET LOCAL enable_bitmapscan = off; SET LOCAL enable_sort = off"
 """For `Database.tenant`, to read pages: by an index and in its order, or all rows of a status would be gathered and
 sorted whenever the planner takes the table for a small one. So the plan is always the same, and is made once: to make
 it takes longer than to read fifty rows by it."""
-KEPT_BY_INDEX = f"{_KEPT}; SET LOCAL synchronous_commit = off"
-"""For `Database.transaction`, as `plan_by_index`, but for statements that read no table of many partitions: their plans
-are the same whatever the sizes, and made once."""
+KEPT_AND_REPEATABLE = f"{KEPT}; SET LOCAL synchronous_commit = off"
+"""Which may be lost in a crash: only for what is applied again then."""
 
 
 async def plan_by_index(connection: Connection) -> date:

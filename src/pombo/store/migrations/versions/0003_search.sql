@@ -17,7 +17,7 @@ RETURN (
         span_term(workspace_id, 0, second >> 12), span_term(workspace_id, 1, second >> 15),
         span_term(workspace_id, 2, second >> 18), span_term(workspace_id, 3, second >> 21),
         span_term(workspace_id, 4, second >> 24), span_term(workspace_id, 5, 0)])
-    FROM (SELECT floor(extract(epoch FROM at AT TIME ZONE 'UTC'))::bigint AS second)
+    FROM (SELECT floor(extract(epoch FROM at AT TIME ZONE 'UTC'))::bigint AS second) AS moment
 );
 -- Without the list of pending entries, which every search would have to read through.
 CREATE INDEX messages_by_term ON conversation_messages

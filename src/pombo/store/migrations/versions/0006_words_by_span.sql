@@ -9,7 +9,9 @@ LANGUAGE sql IMMUTABLE PARALLEL SAFE RETURN '@' || workspace_id::text || '/' || 
 
 -- No term is longer than the index can hold.
 CREATE FUNCTION word_term(workspace_id bigint, span bigint, word text) RETURNS text
-LANGUAGE sql IMMUTABLE PARALLEL SAFE RETURN '@' || workspace_id::text || '/' || span::text || '/' || left(word, 250);
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN '@' || workspace_id::text || '/' || span::text || '/'
+    || CASE WHEN length(word) > 250 THEN left(word, 218) || md5(word) ELSE word END;
 
 -- In PL/pgSQL, which keeps its plans: an SQL function with a loop over words would be prepared anew for each row.
 CREATE OR REPLACE FUNCTION message_terms(workspace_id bigint, at timestamptz, value text) RETURNS tsvector
@@ -63,8 +65,9 @@ DECLARE
     -- Levels of spans: where it begins, that of the words' own lists, and the widest, of 34 years.
     first constant integer := 2;
     filed constant integer := 4;
-    -- Several of the words' lists are read as one; with many words that would be too many.
-    widest constant integer := CASE WHEN cardinality(lexemes) <= 4 THEN 6 ELSE filed END;
+    -- Several lists of one word are read as one. Of several words, common ones that never meet would be gone through
+    -- entry by entry, against all that are wanted.
+    widest constant integer := CASE cardinality(lexemes) WHEN 1 THEN 6 ELSE filed END;
     crowd constant integer := 500;  -- some milliseconds' worth of rows, should none be in memory
     spare constant integer := 4;  -- so many times what is still wanted may be read
     snippet constant integer := 200;
