@@ -42,6 +42,18 @@ async def fill(
     return [(at, row["id"], words) for (at, words), row in zip(made, rows, strict=True)]
 
 
+async def add(connection: Connection, workspace_id: int, text: str, at: datetime) -> None:
+    """One message."""
+    await connection.execute(
+        """INSERT INTO conversation_messages
+               (workspace_id, conversation_id, channel_id, direction, author, kind, text, at)
+           VALUES ($1, 1, 1, 'in', 'contact', 'text', $2, $3)""",
+        workspace_id,
+        text,
+        at,
+    )
+
+
 @pytest.mark.parametrize("seed", range(3))
 async def test_search_finds_what_reading_everything_finds_page_by_page(database: Database, seed: int) -> None:
     chance, workspace_id = random.Random(seed), await add_workspace(database)
@@ -75,14 +87,7 @@ async def test_each_text_is_found_by_itself_and_in_no_other_workspace(database: 
     now = datetime.now(UTC)
     async with database.borrow() as connection:
         for each, at in ((workspace_id, now), (workspace_id, now - timedelta(days=2000)), (other, now)):
-            await connection.execute(
-                """INSERT INTO conversation_messages
-                       (workspace_id, conversation_id, channel_id, direction, author, kind, text, at)
-                   VALUES ($1, 1, 1, 'in', 'contact', 'text', $2, $3)""",
-                each,
-                text,
-                at,
-            )
+            await add(connection, each, text, at)
     async with database.tenant(workspace_id) as connection:
         found = await conversation_search.by_message(connection, text, NOW, PAGE)
         none = await conversation_search.by_message(connection, text + " missing", NOW, PAGE)
@@ -94,13 +99,7 @@ async def test_each_text_is_found_by_itself_and_in_no_other_workspace(database: 
 async def test_long_words_that_begin_alike_are_not_the_same(database: Database) -> None:
     workspace_id = await add_workspace(database)
     async with database.borrow() as connection:
-        await connection.execute(
-            """INSERT INTO conversation_messages
-                   (workspace_id, conversation_id, channel_id, direction, author, kind, text, at)
-               VALUES ($1, 1, 1, 'in', 'contact', 'text', $2, now())""",
-            workspace_id,
-            "y" * 300,
-        )
+        await add(connection, workspace_id, "y" * 300, datetime.now(UTC))
     async with database.tenant(workspace_id) as connection:
         assert len(await conversation_search.by_message(connection, "y" * 300, NOW, PAGE)) == 1
         assert await conversation_search.by_message(connection, "y" * 301, NOW, PAGE) == []

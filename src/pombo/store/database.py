@@ -148,7 +148,7 @@ class Database:
             yield database
 
     @asynccontextmanager
-    async def tenant(self, workspace_id: int, settings: str | None = None) -> AsyncIterator[Connection]:
+    async def tenant(self, workspace_id: int, *settings: str) -> AsyncIterator[Connection]:
         """A transaction that sees one workspace, with settings as `pombo.store.planning` has them.
 
         Raises DatabaseUnavailable.
@@ -156,7 +156,7 @@ class Database:
         with away():
             async with _of(self.app) as connection:
                 sees = f"SET LOCAL pombo.workspace_id = '{int(workspace_id)}'"
-                async with _transaction(connection, sees, *_bound(connection), *_given(settings)):
+                async with _transaction(connection, sees, *_bound(connection), *settings):
                     yield connection
 
     @asynccontextmanager
@@ -171,14 +171,14 @@ class Database:
                 yield connection
 
     @asynccontextmanager
-    async def transaction(self, settings: str | None = None, *, bounded: bool = True) -> AsyncIterator[Connection]:
+    async def transaction(self, *settings: str, bounded: bool = True) -> AsyncIterator[Connection]:
         """A worker connection in one transaction, which the server ends unless it is over in 20 s.
 
         One that is not `bounded` must hold no locks that anybody waits for. Raises DatabaseUnavailable.
         """
         async with self.borrow() as connection:
             bound = _bound(connection) if bounded else []
-            async with _transaction(connection, *bound, *_given(settings)):
+            async with _transaction(connection, *bound, *settings):
                 yield connection
 
     @asynccontextmanager
@@ -278,10 +278,6 @@ async def _undo(connection: Connection, statement: str) -> None:
 
 def _bound(connection: Connection) -> list[str]:
     return [_BOUND] if connection.get_server_version()[:2] >= (17, 0) else []
-
-
-def _given(settings: str | None) -> list[str]:
-    return [] if settings is None else [settings]
 
 
 class away:  # noqa: N801  (reads as a word: `with away():`)
