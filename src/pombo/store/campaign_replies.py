@@ -67,7 +67,7 @@ who AS MATERIALIZED (
     CROSS JOIN LATERAL (
         SELECT id, run_id, recipient, intent_at, provider_id, state, error_code, error_title FROM deliveries d
         WHERE d.workspace_id = i.workspace_id AND d.channel_id = i.channel_id AND d.recipient = i.identity
-          AND d.day >= $4 AND d.run_id > 0 AND d.state >= 2
+          AND d.day BETWEEN $4 AND $5 AND d.run_id > 0 AND d.state >= 2
         OFFSET 0
     ) d
 )"""
@@ -81,7 +81,8 @@ CROSS JOIN LATERAL (
     CROSS JOIN LATERAL (
         SELECT FROM deliveries d
         WHERE d.workspace_id = i.workspace_id AND d.channel_id = i.channel_id AND d.recipient = i.identity
-          AND d.day >= (now() AT TIME ZONE 'UTC')::date - $3::integer AND d.run_id > 0 AND d.state >= 2
+          AND d.day BETWEEN (now() AT TIME ZONE 'UTC')::date - $3::integer AND (now() AT TIME ZONE 'UTC')::date + 1
+          AND d.run_id > 0 AND d.state >= 2
         LIMIT 1
     ) d
     WHERE i.workspace_id = w.workspace_id AND i.contact_id = w.contact_id
@@ -117,7 +118,7 @@ WITH {_SENT}, reply AS (
 ), responses AS (
     SELECT workspace_id, run_id, channel_id, recipient, response, min(at) AS at
     FROM reply CROSS JOIN LATERAL unnest(ARRAY['replied', 'clicked']) AS response
-    WHERE response = 'replied' OR kind = ANY ($5::text[])
+    WHERE response = 'replied' OR kind = ANY ($6::text[])
     GROUP BY 1, 2, 3, 4, 5
 ), noted AS (
     INSERT INTO run_responses AS r (workspace_id, run_id, channel_id, recipient, response, at)
@@ -161,7 +162,7 @@ WITH n AS MATERIALIZED (
     ) c
     CROSS JOIN LATERAL (
         SELECT state, error_code, error_title FROM deliveries
-        WHERE workspace_id = c.workspace_id AND id = c.message_id AND day >= $3 AND state >= 2
+        WHERE workspace_id = c.workspace_id AND id = c.message_id AND day BETWEEN $3 AND $4 AND state >= 2
         OFFSET 0
     ) d
 )
@@ -173,6 +174,11 @@ RETURNING m.workspace_id, m.id
 """
 
 
+def _days(today: date) -> tuple[date, date]:
+    """Of messages that a reply of now may follow; a month of empty partitions lies ahead, each costs a look."""
+    return today - FOLLOWS_FOR - timedelta(days=1), today + timedelta(days=1)
+
+
 async def follow_states(connection: Connection, messages: Collection[tuple[int, int]], today: date) -> int:
     """Of those of the messages (workspace, our id) that a conversation shows; returns how many changed.
 
@@ -180,9 +186,8 @@ async def follow_states(connection: Connection, messages: Collection[tuple[int, 
     """
     if not messages:
         return 0
-    since = today - FOLLOWS_FOR - timedelta(days=1)
-    changed = await connection.fetch(_FOLLOW_STATE, *columns(messages), since)
-    await inbox_events.messages_updated(connection, [(row[0], row[1]) for row in changed])
+    changed = await connection.fetch(_FOLLOW_STATE, *columns(messages), *_days(today))
+    await inbox_events.append(connection, updated=[(row[0], row[1]) for row in changed])
     return len(changed)
 
 
@@ -200,15 +205,14 @@ async def reached(connection: Connection, contacts: Collection[tuple[int, int]])
 async def count(connection: Connection, contacts: Collection[tuple[int, int]], today: date) -> None:
     """The runs that these (workspace, contact) have answered."""
     if contacts:
-        since = today - FOLLOWS_FOR - timedelta(days=1)
-        await connection.execute(_COUNT, *columns(contacts), FOLLOWS_FOR, since, list(CLICKS))
+        await connection.execute(_COUNT, *columns(contacts), FOLLOWS_FOR, *_days(today), list(CLICKS))
 
 
 async def followed(connection: Connection, contacts: Collection[tuple[int, int]], today: date) -> list[Followed]:
     if not contacts:
         return []
-    since = today - FOLLOWS_FOR - timedelta(days=1)
-    return [Followed(*row) for row in await connection.fetch(_FOLLOWED, *columns(contacts), FOLLOWS_FOR, since)]
+    rows = await connection.fetch(_FOLLOWED, *columns(contacts), FOLLOWS_FOR, *_days(today))
+    return [Followed(*row) for row in rows]
 
 
 class Copied(NamedTuple):
