@@ -2,10 +2,14 @@
 
 import asyncio
 import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from websockets.frames import Frame, Opcode
+from websockets.protocol import Protocol, Side
 
 from pombo.domain.ids import WorkspaceId
 from pombo.realtime import hub as hub_module
@@ -17,20 +21,55 @@ ACME, OTHER = WorkspaceId(1), WorkspaceId(2)
 LIST = "conversations:all"
 
 
+class Written(list[bytes]):
+    """A wire with room for so many frames, which can be made."""
+
+    def __init__(self, room: int = 1000) -> None:
+        super().__init__()
+        self.room = room
+        self.has_room = asyncio.Event()
+
+    def write(self, frame: bytes) -> bool:
+        if not self.room:
+            self.has_room.clear()
+            return False
+        self.room -= 1
+        self.append(frame)
+        return True
+
+    async def until_writable(self) -> None:
+        await self.has_room.wait()
+
+    def make_room(self, frames: int) -> None:
+        self.room += frames
+        self.has_room.set()
+
+
+def text_of(frame: bytes) -> bytes:
+    """By a real client's parser."""
+    client = Protocol(Side.CLIENT)
+    client.receive_data(frame)
+    [received] = client.events_received()
+    assert isinstance(received, Frame)
+    assert (received.opcode, received.fin) == (Opcode.TEXT, True)
+    return bytes(received.data)
+
+
 class Socket:
     def __init__(self, hub: Hub, *topics: str, workspace: WorkspaceId = ACME, held: bool = False) -> None:
-        self.subscriber = Subscriber(workspace, Outgoing())
+        self.written = Written()
+        self.subscriber = Subscriber(workspace, Outgoing(self.written))
         hub.enter(self.subscriber)
         hub.subscribe(self.subscriber, topics, held=held)
 
     @property
-    def texts(self) -> list[str]:
-        return list(self.subscriber.outgoing._frames)
+    def frames(self) -> list[dict[str, Any]]:
+        return [json.loads(text_of(frame)) for frame in self.written]
 
     @property
     def heard(self) -> list[tuple[int, list[int]]]:
         """Of each frame its position, and those of its events."""
-        frames: list[dict[str, Any]] = [json.loads(text) for text in self.texts]
+        frames = self.frames
         return [(frame["position"], [event["position"] for event in frame["events"]]) for frame in frames]
 
 
@@ -57,15 +96,15 @@ async def test_a_frame_is_made_once_for_all_who_hear_the_same() -> None:
     hub = Hub()
     sockets = [Socket(hub, LIST) for _ in range(3)]
     hub.publish([event(1), event(2)], 2)
-    [first], *others = (socket.texts for socket in sockets)
-    assert all(text is first for (text,) in others)
+    [first], *others = (socket.written for socket in sockets)
+    assert all(frame is first for (frame,) in others)
 
 
 async def test_an_event_is_shown_with_all_it_has() -> None:
     hub = Hub()
     socket = Socket(hub, LIST)
     hub.publish([event(1, data='{"id": 5, "text": "h\\u00e9"}')], 1)
-    [frame] = (json.loads(text) for text in socket.texts)
+    [frame] = socket.frames
     assert frame["events"] == [
         {
             "position": 1,
@@ -123,9 +162,9 @@ async def test_whoever_unsubscribes_or_leaves_hears_nothing_more() -> None:
 async def test_something_of_the_moment_goes_to_who_follows_its_topic() -> None:
     hub = Hub()
     one, other = Socket(hub, "messages:7"), Socket(hub, "messages:8")
-    hub.tell(ACME, "messages:7", "typing")
-    hub.tell(OTHER, "messages:7", "typing")
-    assert (one.texts, other.texts) == (["typing"], [])
+    hub.tell(ACME, "messages:7", b"typing")
+    hub.tell(OTHER, "messages:7", b"typing")
+    assert (one.written, other.written) == ([b"typing"], [])
 
 
 async def test_positions_that_step_back_close_every_socket() -> None:
@@ -151,34 +190,73 @@ async def test_whoever_waits_for_a_position_goes_on_when_it_is_reached() -> None
 
 
 async def test_too_much_that_waits_closes_the_socket_and_keeps_what_was_there() -> None:
-    outgoing = Outgoing(most_waiting=10)
-    for frame in ("12345", "67890", "x", "y"):
+    written = Written(room=0)
+    outgoing = Outgoing(written, most_waiting=10)
+    for frame in (b"12345", b"67890", b"x", b"y"):
         outgoing.put(frame)
     assert outgoing.closing.result().code == TOO_SLOW
-    assert [await outgoing.take(), await outgoing.take()] == ["12345", "67890"]
+    async with carrying(outgoing):
+        written.make_room(9)
+        await outgoing.emptied()
+        await asyncio.sleep(0)
+    assert written == [b"12345", b"67890"]
 
 
 async def test_one_frame_may_be_larger_than_all_that_may_wait() -> None:
-    outgoing = Outgoing(most_waiting=10)
-    outgoing.put("x" * 100)
+    written = Written(room=0)
+    outgoing = Outgoing(written, most_waiting=10)
+    outgoing.put(b"x" * 100)
     assert not outgoing.closing.done()
-    assert await outgoing.take() == "x" * 100
+    async with carrying(outgoing):
+        written.make_room(1)
+        await outgoing.emptied()
+    assert written == [b"x" * 100]
 
 
-async def test_emptied_returns_when_the_last_frame_was_taken_care_of_or_the_socket_closes() -> None:
-    outgoing = Outgoing()
-    outgoing.put("one")
+async def test_frames_keep_their_order_when_some_of_them_had_to_wait() -> None:
+    written = Written(room=1)
+    outgoing = Outgoing(written)
+    for frame in (b"1", b"2", b"3"):
+        outgoing.put(frame)
+    assert written == [b"1"]
+    async with carrying(outgoing):
+        # Room for one of two: what is put now goes behind the other.
+        written.make_room(1)
+        while len(written) < 2:
+            await asyncio.sleep(0)
+        outgoing.put(b"4")
+        written.make_room(9)
+        await outgoing.emptied()
+    outgoing.put(b"5")
+    assert written == [b"1", b"2", b"3", b"4", b"5"]
+
+
+async def test_emptied_returns_when_the_last_frame_was_taken_or_the_socket_closes() -> None:
+    written = Written(room=0)
+    outgoing = Outgoing(written)
+    outgoing.put(b"one")
+    outgoing.put(b"two")
     emptied = asyncio.create_task(outgoing.emptied())
-    assert await outgoing.take() == "one"
-    await asyncio.sleep(0)
-    assert not emptied.done()
-    taking = asyncio.create_task(outgoing.take())
-    async with asyncio.timeout(5):
+    async with carrying(outgoing):
+        written.make_room(1)
+        while not written:
+            await asyncio.sleep(0)
+        assert not emptied.done()
+        written.make_room(1)
         await emptied
-    outgoing.put("two")
-    await taking
-    outgoing.put("three")
+    outgoing.put(b"three")
     closing = asyncio.create_task(outgoing.emptied())
     outgoing.close(1000, "")
     async with asyncio.timeout(5):
         await closing
+
+
+@asynccontextmanager
+async def carrying(outgoing: Outgoing) -> AsyncIterator[None]:
+    task = asyncio.create_task(outgoing.carry())
+    try:
+        async with asyncio.timeout(5):
+            yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)

@@ -33,7 +33,10 @@ class House:
         return tell
 
     def _show(self, n: int) -> Any:
-        return lambda workspace, topic, frame: self.shown[n].append((workspace, topic, json.loads(frame)))
+        def show(workspace: WorkspaceId, topic: str, frame: bytes) -> None:
+            self.shown[n].append((workspace, topic, json.loads(frame[frame.index(b"{") :])))
+
+        return show
 
     def pass_time(self, seconds: float) -> None:
         end = self.now + seconds

@@ -1,4 +1,5 @@
-"""The WebSocket at `/ws`: who may open it, and the loops that carry its frames. Raw ASGI, because frames are many.
+"""The WebSocket at `/ws`: who may open it, and the loops that carry its frames. Raw ASGI, and frames to clients go by
+`SocketProtocol`, because they are many.
 
 What the frames mean is `pombo.realtime`'s. A socket that is refused is accepted first and then closed, since a browser
 shows its page a close code and reason, and nothing of a refused handshake.
@@ -12,6 +13,7 @@ from typing import Any
 from starlette.types import Receive, Scope, Send
 
 from pombo.access.keys import ApiKeys, KeyHolder
+from pombo.api.socket_protocol import WIRE
 from pombo.realtime import frames
 from pombo.realtime.frames import Auth, FrameInvalid
 from pombo.realtime.outgoing import (
@@ -58,7 +60,8 @@ class Sockets:
         await send({"type": "websocket.accept"})
         try:
             holder = await self._admit(scope, receive)
-            async with self._realtime.socket(Holder(holder.workspace_id, holder.key_id, holder.agent_id)) as session:
+            owner = Holder(holder.workspace_id, holder.key_id, holder.agent_id)
+            async with self._realtime.socket(owner, scope["state"][WIRE]) as session:
                 await _carry(session, receive, send)
         except Refused as refused:
             await _close(send, refused.close)
@@ -118,7 +121,7 @@ class Sockets:
 async def _carry(session: Session, receive: Receive, send: Send) -> None:
     """Until either side closes."""
     reading = asyncio.create_task(_read(session, receive))
-    writing = asyncio.create_task(_write(session, send))
+    writing = asyncio.create_task(session.outgoing.carry())
     closing = session.outgoing.closing
     any_end: list[asyncio.Future[Any]] = [reading, writing, closing]
     try:
@@ -142,12 +145,6 @@ async def _read(session: Session, receive: Receive) -> None:
             session.outgoing.close(FRAME_INVALID, str(error))
             return
         await session.take(text)
-
-
-async def _write(session: Session, send: Send) -> None:
-    take = session.outgoing.take
-    while True:
-        await send({"type": "websocket.send", "text": await take()})
 
 
 async def _text(receive: Receive) -> str:

@@ -3,6 +3,7 @@
 from typing import Annotated, Any, Literal
 
 import msgspec
+import websockets.frames as websockets
 from msgspec import Meta, Struct
 
 from pombo.domain import topics
@@ -158,8 +159,14 @@ def decode(text: str) -> ClientFrame:
     return frame
 
 
-def encode(frame: ServerFrame) -> str:
-    return _encoder.encode(frame).decode()
+def encode(frame: ServerFrame) -> bytes:
+    """As it goes over the wire."""
+    return packed(_encoder.encode(frame))
+
+
+def packed(text: bytes) -> bytes:
+    """A whole WebSocket frame: from a server it is the same bytes for every socket (RFC 6455, section 5.2)."""
+    return websockets.Frame(websockets.Opcode.TEXT, text).serialize(mask=False)
 
 
 class FrameInvalid(Exception):

@@ -8,6 +8,7 @@ from operator import attrgetter
 import msgspec
 
 from pombo.domain.ids import WorkspaceId
+from pombo.realtime.frames import packed
 from pombo.realtime.outgoing import STARTS_AGAIN, TOO_SLOW, Outgoing
 from pombo.store.event_log import StoredEvent
 
@@ -102,7 +103,7 @@ class Hub:
         self._moved = asyncio.Event()
         return self.delivered - before
 
-    def tell(self, workspace_id: WorkspaceId, topic: str, frame: str) -> None:
+    def tell(self, workspace_id: WorkspaceId, topic: str, frame: bytes) -> None:
         """Something of the moment, which has no position and is not repeated."""
         for subscriber in self._rooms.get(workspace_id, {}).get(topic, ()):
             subscriber.outgoing.put(frame)
@@ -127,7 +128,7 @@ class Hub:
                         subscriber.outgoing.close(TOO_SLOW, "The client reads too slowly to be resumed.")
                 else:
                     heard.setdefault(subscriber, []).append(index)
-        made: dict[tuple[int, ...], list[str]] = {}
+        made: dict[tuple[int, ...], list[bytes]] = {}
         for subscriber, indexes in heard.items():
             of_these = tuple(indexes)
             if (frames := made.get(of_these)) is None:
@@ -137,7 +138,7 @@ class Hub:
             self.delivered += len(frames)
 
 
-def frames_of(events: Sequence[StoredEvent], upto: int) -> Iterator[str]:
+def frames_of(events: Sequence[StoredEvent], upto: int) -> Iterator[bytes]:
     """As few as fit the frame size; the last one reaches up to `upto`."""
     parts: list[str] = []
     size = 0
@@ -153,8 +154,8 @@ def frames_of(events: Sequence[StoredEvent], upto: int) -> Iterator[str]:
         yield _frame(parts, upto)
 
 
-def _frame(parts: list[str], position: int) -> str:
-    return f'{{"type":"events","position":{position},"events":[{",".join(parts)}]}}'
+def _frame(parts: list[str], position: int) -> bytes:
+    return packed(f'{{"type":"events","position":{position},"events":[{",".join(parts)}]}}'.encode())
 
 
 def _encode(event: StoredEvent) -> str:

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import deque
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 
 class Close(NamedTuple):
@@ -27,19 +27,32 @@ MOST_WAITING = 4 * 1024 * 1024
 share its text."""
 
 
+class Wire(Protocol):
+    """The connection of one socket. Takes whole frames, and keeps their order."""
+
+    def write(self, frame: bytes) -> bool:
+        """At once. False, with nothing written, while what was written fills the connection, or when it is over."""
+
+    async def until_writable(self) -> None:
+        """Raises OSError when it is over."""
+
+
 class Outgoing:
-    def __init__(self, most_waiting: int = MOST_WAITING) -> None:
+    """Frames are written at once where nothing waits before them; `carry`, in a task, writes what had to wait."""
+
+    def __init__(self, wire: Wire, most_waiting: int = MOST_WAITING) -> None:
         self.closing: asyncio.Future[Close] = asyncio.get_running_loop().create_future()
+        self._wire = wire
         self._most_waiting = most_waiting
-        self._frames: deque[str] = deque()
+        self._frames: deque[bytes] = deque()
         self._size = 0
         self._filled = asyncio.Event()
         self._emptied = asyncio.Event()
         self._emptied.set()
 
-    def put(self, frame: str) -> None:
+    def put(self, frame: bytes) -> None:
         """Closes the socket instead when too much waits already."""
-        if self.closing.done():
+        if self.closing.done() or (not self._frames and self._wire.write(frame)):
             return
         # A single frame may be larger than all that may wait.
         if self._size and self._size + len(frame) > self._most_waiting:
@@ -54,15 +67,16 @@ class Outgoing:
         if not self.closing.done():
             self.closing.set_result(Close(code, reason))
 
-    async def take(self) -> str:
-        """The next frame, as soon as there is one."""
-        while not self._frames:
-            self._filled.clear()
-            self._emptied.set()
+    async def carry(self) -> None:
+        """Until it is cancelled. Raises OSError when the connection is over."""
+        while True:
             await self._filled.wait()
-        frame = self._frames.popleft()
-        self._size -= len(frame)
-        return frame
+            await self._wire.until_writable()
+            while self._frames and self._wire.write(self._frames[0]):
+                self._size -= len(self._frames.popleft())
+            if not self._frames:
+                self._filled.clear()
+                self._emptied.set()
 
     async def emptied(self) -> None:
         """Returns when nothing waits any more, or the socket is being closed."""

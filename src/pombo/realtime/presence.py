@@ -76,7 +76,7 @@ class PresenceBoard:
         self,
         process: str,
         tell: Callable[[str], None],
-        show: Callable[[WorkspaceId, str, str], None],
+        show: Callable[[WorkspaceId, str, bytes], None],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._process = process

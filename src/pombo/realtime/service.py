@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from pombo.domain.ids import AgentId, WorkspaceId
 from pombo.realtime.hub import Hub, Subscriber
-from pombo.realtime.outgoing import KEY_INVALID, MOST_WAITING, TOO_SLOW, Outgoing
+from pombo.realtime.outgoing import KEY_INVALID, MOST_WAITING, TOO_SLOW, Outgoing, Wire
 from pombo.realtime.presence import PresenceBoard, Seat
 from pombo.realtime.reader import Reader
 from pombo.realtime.session import MOST_REPLAYED, Resuming, Session
@@ -74,11 +74,11 @@ class RealTime:
             self._ringer.ring(events.BELL)
 
     @asynccontextmanager
-    async def socket(self, holder: Holder) -> AsyncIterator[Session]:
+    async def socket(self, holder: Holder, wire: Wire) -> AsyncIterator[Session]:
         """A session for a socket that has said who it is. Raises TooManySockets."""
         if self.hub.count(holder.workspace_id) >= self._options.sockets_per_workspace:
             raise TooManySockets
-        outgoing = Outgoing(self._options.most_waiting_bytes)
+        outgoing = Outgoing(wire, self._options.most_waiting_bytes)
         subscriber = Subscriber(holder.workspace_id, outgoing)
         seat = None if holder.agent_id is None else Seat(holder.workspace_id, holder.agent_id)
         session = Session(subscriber, seat, self._board, self._resuming)

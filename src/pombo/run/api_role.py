@@ -10,6 +10,7 @@ from starlette.types import ASGIApp
 
 from pombo.api.app import create_app
 from pombo.api.services import Services
+from pombo.api.socket_protocol import SocketProtocol
 from pombo.api.sockets import MOST_FRAME_BYTES
 from pombo.api.webhooks import WebhookReceiver
 from pombo.realtime.service import RealTime, RealTimeOptions
@@ -75,7 +76,7 @@ class ApiServer(uvicorn.Server):
                 app,
                 loop="uvloop",
                 http="httptools",
-                ws="websockets-sansio",
+                ws=SocketProtocol,
                 ws_max_size=MOST_FRAME_BYTES,
                 # Compressing each frame for each browser would cost more than all the rest.
                 ws_per_message_deflate=False,
