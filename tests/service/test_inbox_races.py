@@ -18,7 +18,7 @@ from pombo.ingest.conversing import converse
 from pombo.ingest.gathering import PersonEvent, Place
 from pombo.ingest.ingester import Ingester
 from pombo.meta.webhooks import parse_webhook
-from pombo.store import agents
+from pombo.store import agents, inbox_people
 from pombo.store.database import Connection, Database
 from pombo.store.secrets import SecretBox
 from tests.delivery_log import House
@@ -51,6 +51,7 @@ class Desk:
     async def ingest(self, connection: Connection, body: bytes) -> None:
         place = Place(self.workspace_id, self.channel_id)
         said = [(place, event) for event in parse_webhook(body).events if isinstance(event, PersonEvent)]
+        await inbox_people.lock_channels(connection, [place])
         await converse(connection, said, OptWords())
 
     @asynccontextmanager

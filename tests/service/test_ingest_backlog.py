@@ -33,13 +33,13 @@ async def test_a_backlog_is_applied_by_two_batches_at_a_time_and_without_gatheri
     worker, stop, both = Ingester(database), asyncio.Event(), asyncio.Barrier(2)
     apply, batches = worker._apply, 0
 
-    async def meet(batch: Any) -> None:
+    async def meet(batch: Any, pass_on: Any) -> None:
         nonlocal batches
         batches += 1
-        # The first has found that more waits; from then on there are two.
+        # The first has found that more waits, and may hold all of it; from then on there are two.
         if batches in (2, 3):
             await both.wait()
-        await apply(batch)
+        await apply(batch, pass_on)
 
     monkeypatch.setattr(worker, "_apply", meet)
     running = asyncio.create_task(worker.run(stop))
@@ -53,3 +53,40 @@ async def test_a_backlog_is_applied_by_two_batches_at_a_time_and_without_gatheri
         running.cancel()
     assert (await figures(connection, messages[0].run_id))["read"] >= 1
     assert await connection.fetchval("SELECT count(*) FROM deliveries WHERE read_at IS NULL") == 0
+
+
+async def test_the_next_batch_is_shown_while_what_follows_from_the_last_is_seen_to(
+    database: Database, connection: Connection, house: House, page: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ingester_module, "_POLL_S", 60.0)
+    worker, stop = Ingester(database), asyncio.Event()
+    follow, under_way, over = worker._follow, asyncio.Event(), asyncio.Event()
+
+    async def linger(*what: Any) -> None:
+        under_way.set()
+        await over.wait()
+        await follow(*what)
+
+    monkeypatch.setattr(worker, "_follow", linger)
+    running = asyncio.create_task(worker.run(stop))
+    try:
+        async with asyncio.timeout(20):
+            await arrive(connection, house, said("first"))
+            worker.bell.set()
+            await under_way.wait()
+            await arrive(connection, house, said("second"))
+            worker.bell.set()
+            while await connection.fetchval("SELECT count(*) FROM conversation_messages") < 2:
+                await asyncio.sleep(0.01)
+            # Neither is done with.
+            assert await connection.fetchval("SELECT count(*) FROM webhook_queue") == 2
+            over.set()
+            stop.set()
+            await running
+    finally:
+        running.cancel()
+    assert await connection.fetchval("SELECT count(*) FROM webhook_queue") == 0
+
+
+def said(mid: str) -> bytes:
+    return page_webhook({"sender": {"id": "77"}, "timestamp": 1, "message": {"mid": mid, "text": "Hello"}})

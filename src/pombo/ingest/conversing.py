@@ -67,17 +67,19 @@ async def converse(
     *,
     news_since: datetime | None = None,
 ) -> Shown:
-    """In a transaction that is `KEPT_AND_REPEATABLE`; its caller then looks for what has become of what is new.
+    """In a transaction that is `KEPT_AND_REPEATABLE` and has locked the channels (`inbox_people.locking`); its caller
+    then looks for what has become of what is new.
 
     Of a channel's past, only what was written at `news_since` or later is news: the rest leaves nothing unread, opens
     no conversation again and signals nobody.
     """
-    await inbox_people.lock_channels(connection, {(place.workspace_id, place.channel_id) for place, _ in said})
     people = await inbox_people.resolve(connection, sightings(said))
     heard: list[Heard] = [
         (place, event, contact) for (place, event), contact in zip(said, people.contacts, strict=True)
     ]
-    changed = people.changed | await inbox_people.note_profiles(connection, _profiles(heard))
+    profiles = _profiles(heard)
+    noted = await inbox_people.note_profiles(connection, profiles)
+    changed = people.changed | noted.keys()
     decided = await preferences.note(connection, _wishes(heard, words))
     await preferences.suppress(connection, decided | people.changed | people.identified)
     changed |= decided
@@ -87,12 +89,15 @@ async def converse(
     )
     inserted = await inbox_threads.insert_messages(connection, _messages(heard, conversations))
     await media.want_attachments(connection, [(row.workspace_id, row.id) for row in inserted if row.has_attachments])
-    await contact_profiles.want(connection, _nameless(heard))
+    # Whose row did not change had it changed, and was asked for, by what came before.
+    settled = {(one.workspace_id, one.contact_id) for one in profiles} - {key for key in noted if noted[key]}
+    await contact_profiles.want(connection, _nameless(heard) - settled)
     await message_changes.keep(connection, _changes(heard))
 
     news = [row for row in inserted if news_since is None or row.at >= news_since]
     touched = {(row.workspace_id, row.conversation_id) for row in inserted}
-    targets = {(*place, event.provider_id) for place, event, _ in heard if isinstance(event, _IN_THREAD)}
+    targets = {(*place, event.provider_id) for place, event, _ in heard if isinstance(event, MessageChange)}
+    targets |= {(row.workspace_id, row.channel_id, row.provider_id) for row in inserted if row.has_changes}
     shown = await message_changes.show(connection, targets)
 
     touched |= {(one.workspace_id, one.conversation_id) for one in shown}
@@ -140,9 +145,6 @@ async def converse(
     )
 
 
-_IN_THREAD = (ThreadMessage, MessageChange)
-
-
 def rows_of(heard: Sequence[Heard], words: OptWords) -> list[tuple[object, ...]]:
     """All that is handed to the store for these, for whoever wants to see that nothing in them is odd."""
     conversations = {(place.workspace_id, contact): contact for place, _, contact in heard}
@@ -155,7 +157,9 @@ def _nameless(heard: Iterable[Heard]) -> set[tuple[int, int]]:
     return {
         (place.workspace_id, contact)
         for place, event, contact in heard
-        if event.kind is ChannelKind.MESSENGER and event.person.name is None and isinstance(event, ThreadMessage)
+        if event.kind is ChannelKind.MESSENGER
+        and event.person.name is None
+        and (isinstance(event, ThreadMessage) or _opens_window(event))
     }
 
 

@@ -21,7 +21,7 @@ from pombo.ingest.answering import answer, follow
 from pombo.ingest.conversing import Shown, converse
 from pombo.ingest.gathering import PersonEvent, Place, in_its_time
 from pombo.meta.history import HistoryPage, read_page
-from pombo.store import channel_jobs, events, own_messages, syncs
+from pombo.store import channel_jobs, events, inbox_people, own_messages, syncs
 from pombo.store.channel_jobs import FetchedJob
 from pombo.store.database import TRY_AGAIN, Connection, Database
 from pombo.store.errors import DatabaseUnavailable
@@ -177,6 +177,7 @@ class HistoryReader:
         ]
         if not said:
             return Shown([], set())
+        await inbox_people.lock_channels(connection, [place])
         return await converse(connection, said, self._words, news_since=max(added_at, now - NEWS_FOR))
 
 

@@ -1,7 +1,8 @@
 """The loop that takes queued webhooks and applies them in batches."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from datetime import timedelta
 
 from pombo.domain.opt_out import OptWords
@@ -15,6 +16,7 @@ from pombo.meta.webhooks import WebhookFormatError, parse_webhook
 from pombo.store import (
     channel_evidence,
     early_receipts,
+    inbox_people,
     own_messages,
     receipts,
     settlement,
@@ -37,15 +39,40 @@ _BATCH_BYTES = 256 * 1024
 _LEAST_BATCH = 20
 # Nobody rings when a NOTIFY is lost.
 _POLL_S = 1.0
-# While webhooks trickle in, so long is gathered: a batch of a few costs about the same as of so many. Where more come
-# while one batch is applied, the next is worth its while at once.
-_GATHER_S = 0.02
-_FEW = 20
+# Where no more waits than one batch takes, they are taken so far apart: one of a few costs about the same as one of
+# some tens, and all that a stream of small ones takes of the machine, browsers wait for.
+_GATHER_S = 0.035
+# One takes and shows the next batch while the other sees to what follows from the last.
+_LOOPS = 2
 # A bad webhook's attempts, 2, 4, 8 and 16 s apart: enough to outlive a hiccup, not to hide a bug.
 _ATTEMPTS = 5
 # A deadlock takes the server a second to notice; as many in a row are no accident.
 _TRIES = 5
 _ERROR_LENGTH = 500
+
+
+class _Turns:
+    """One at a time; whoever has the turn may pass it on before its end."""
+
+    def __init__(self) -> None:
+        self._lock = asyncio.Lock()
+
+    @asynccontextmanager
+    async def turn(self) -> AsyncIterator[Callable[[], None]]:
+        """Gives what passes it on."""
+        await self._lock.acquire()
+        has_it = True
+
+        def pass_on() -> None:
+            nonlocal has_it
+            if has_it:
+                has_it = False
+                self._lock.release()
+
+        try:
+            yield pass_on
+        finally:
+            pass_on()
 
 
 class Ingester:
@@ -56,78 +83,96 @@ class Ingester:
         self._database = database
         self._words = words or OptWords()
         self._batch = _BATCH
+        self._turns = _Turns()
+        self._gathers_until = float("-inf")
+        # Batches under way that have left some of what waits.
+        self._leaving = 0
 
     async def run(self, stop: asyncio.Event) -> None:
         """Until `stop` is set; the batches under way are finished first. Goes on whatever happens."""
-        async with asyncio.TaskGroup() as helpers:
-            stopping = asyncio.create_task(stop.wait())
-            try:
-                await self._take_turns(stop, stopping, helpers)
-            finally:
-                stopping.cancel()
+        async with asyncio.TaskGroup() as loops:
+            for _ in range(_LOOPS):
+                loops.create_task(self._take_turns(stop))
 
-    async def _take_turns(self, stop: asyncio.Event, stopping: asyncio.Task[bool], helpers: asyncio.TaskGroup) -> None:
-        helping: asyncio.Task[None] | None = None
-        while not stop.is_set():
-            self.bell.clear()
-            try:
-                taken, more = await self._apply_some(self._batch)
-            except DatabaseUnavailable as error:
-                log.warning("database_away", loop="ingest", reason=str(error))
-                await _first(_POLL_S, stopping)
-            except Exception:
-                log.exception("ingest_failed")
-                await _first(_POLL_S, stopping)
-            else:
-                if taken == 0:
-                    await self._rest(stopping)
-                elif not more and taken < _FEW:
-                    await _first(_GATHER_S, stopping)
-                elif more and (helping is None or helping.done()):
-                    helping = helpers.create_task(self._help(stop), name="ingest, helping")
-
-    async def _help(self, stop: asyncio.Event) -> None:
-        """While more waits than one batch takes: what one waits for the database, the other has for reading."""
-        more = True
+    async def _take_turns(self, stop: asyncio.Event) -> None:
+        stopping = asyncio.create_task(stop.wait())
         try:
-            while more and not stop.is_set():
-                _, more = await self._apply_some(self._batch)
-        except Exception as error:
-            # Whatever it is, the loop proper meets it too.
-            log.warning("ingest_help_ended", reason=str(error))
+            while not stop.is_set():
+                async with self._turns.turn() as pass_on:
+                    await self._take_one(pass_on, stopping)
+        finally:
+            stopping.cancel()
+
+    async def _take_one(self, pass_on: Callable[[], None], stopping: asyncio.Task[bool]) -> None:
+        loop = asyncio.get_running_loop()
+        if (pause := self._gathers_until - loop.time()) > 0:
+            await _first(pause, stopping)
+        if stopping.done():
+            return
+        self.bell.clear()
+        try:
+            taken = await self._apply_some(self._batch, pass_on)
+        except DatabaseUnavailable as error:
+            log.warning("database_away", loop="ingest", reason=str(error))
+            await _first(_POLL_S, stopping)
+        except Exception:
+            log.exception("ingest_failed")
+            await _first(_POLL_S, stopping)
+        else:
+            if not taken:
+                await self._rest(stopping)
 
     async def run_once(self, limit: int = _BATCH) -> int:
         """Takes a batch and applies it; returns how many webhooks it took. Raises DatabaseUnavailable."""
-        return (await self._apply_some(limit))[0]
+        async with self._turns.turn() as pass_on:
+            return await self._apply_some(limit, pass_on)
 
-    async def _apply_some(self, limit: int) -> tuple[int, bool]:
-        """How many webhooks it took, and whether there may be more."""
-        async with self._database.transaction(webhooks.PATIENT, bounded=False) as queue:
-            taken = await webhooks.take(queue, limit, _BATCH_BYTES)
-            if not taken:
-                return 0, False
-            by_bytes = sum(len(webhook.body or b"") for webhook in taken) >= _BATCH_BYTES
-            more = by_bytes or len(taken) >= limit
-            if more:
-                self._batch = max(_LEAST_BATCH, min(_BATCH, 2 * len(taken)))
-            batch, unreadable = _read(taken)
-            if unreadable:
-                await webhooks.give_up(queue, unreadable)
-            try:
-                await self._apply(batch)
-            except DatabaseUnavailable:
-                raise
-            except Exception:
-                log.warning("webhook_batch_failed", webhooks=len(batch), exc_info=True)
-                await self._apply_one_by_one(queue, batch)
-            else:
-                await webhooks.finish(queue, [webhook for webhook, _ in batch])
-            return len(taken), more
+    async def _apply_some(self, limit: int, pass_on: Callable[[], None]) -> int:
+        """How many webhooks it took. Calls `pass_on` when the next batch may be taken."""
+        leaves_some = False
+        try:
+            async with self._database.transaction(webhooks.PATIENT, bounded=False) as queue:
+                taken = await webhooks.take(queue, limit, _BATCH_BYTES)
+                if not taken:
+                    return 0
+                leaves_some = len(taken) >= limit or sum(len(one.body or b"") for one in taken) >= _BATCH_BYTES
+                if leaves_some:
+                    self._leaving += 1
+                    self._batch = max(_LEAST_BATCH, min(_BATCH, 2 * len(taken)))
+                    # What this loop waits for the database, the other has for reading.
+                    pass_on()
+                elif not self._leaving:
+                    self._gathers_until = asyncio.get_running_loop().time() + _GATHER_S
+                await self._apply_taken(queue, taken, pass_on)
+                return len(taken)
+        finally:
+            if leaves_some:
+                self._leaving -= 1
+                # What was locked in excess is free.
+                self.bell.set()
 
-    async def _apply_one_by_one(self, queue: Connection, batch: Sequence[ReadWebhook]) -> None:
+    async def _apply_taken(
+        self, queue: Connection, taken: Sequence[QueuedWebhook], pass_on: Callable[[], None]
+    ) -> None:
+        batch, unreadable = _read(taken)
+        if unreadable:
+            await webhooks.give_up(queue, unreadable)
+        try:
+            await self._apply(batch, pass_on)
+        except DatabaseUnavailable:
+            raise
+        except Exception:
+            log.warning("webhook_batch_failed", webhooks=len(batch), exc_info=True)
+            await self._apply_one_by_one(queue, batch, pass_on)
+        else:
+            await webhooks.finish(queue, [webhook for webhook, _ in batch])
+
+    async def _apply_one_by_one(
+        self, queue: Connection, batch: Sequence[ReadWebhook], pass_on: Callable[[], None]
+    ) -> None:
         for webhook, events in batch:
             try:
-                await self._apply([(webhook, events)])
+                await self._apply([(webhook, events)], pass_on)
             except DatabaseUnavailable:
                 raise
             except Exception as error:
@@ -135,10 +180,10 @@ class Ingester:
             else:
                 await webhooks.finish(queue, [webhook])
 
-    async def _apply(self, batch: Sequence[ReadWebhook]) -> None:
+    async def _apply(self, batch: Sequence[ReadWebhook], pass_on: Callable[[], None]) -> None:
         for tries_left in reversed(range(_TRIES)):
             try:
-                await self._try_to_apply(batch)
+                await self._try_to_apply(batch, pass_on)
             except TRY_AGAIN:
                 if not tries_left:
                     raise
@@ -146,7 +191,7 @@ class Ingester:
             else:
                 return
 
-    async def _try_to_apply(self, batch: Sequence[ReadWebhook]) -> None:
+    async def _try_to_apply(self, batch: Sequence[ReadWebhook], pass_on: Callable[[], None]) -> None:
         names, accounts = channel_names(batch), account_names(batch)
         if not names and not accounts:
             return
@@ -160,7 +205,12 @@ class Ingester:
         unmatched, moved = list[Receipt](), list[tuple[int, int]]()
         if findings.evidence or findings.failures or findings.receipts or findings.watermarks:
             unmatched, moved = await self._settle(batch, channels, findings)
-        await self._show(findings, unmatched, moved)
+        new = await self._show(findings)
+        # No browser that the next batch concerns shall wait for what follows.
+        pass_on()
+        if findings.people:
+            await self._ring()
+        await self._follow(findings, new, unmatched, moved)
 
     async def _settle(
         self, batch: Sequence[ReadWebhook], channels: Mapping[ChannelName, int], findings: Findings
@@ -186,13 +236,19 @@ class Ingester:
                 moved += await early_receipts.catch_up(connection, unmatched, findings.watermarks, settled)
         return unmatched, moved
 
-    async def _show(self, findings: Findings, unmatched: Sequence[Receipt], moved: Sequence[tuple[int, int]]) -> None:
-        """What the inbox shows, after all that concerns deliveries was committed."""
-        new, copied, told = Shown([], set()), list[tuple[int, int]](), 0
-        if findings.people:
-            async with self._database.transaction(KEPT_AND_REPEATABLE) as connection:
-                new = await converse(connection, findings.people, self._words)
-            await self._ring()
+    async def _show(self, findings: Findings) -> Shown:
+        """In conversations, after all that concerns deliveries was committed; the caller rings."""
+        if not findings.people:
+            return Shown([], set())
+        lock = inbox_people.locking({(place.workspace_id, place.channel_id) for place, _ in findings.people})
+        async with self._database.transaction(KEPT_AND_REPEATABLE, lock) as connection:
+            return await converse(connection, findings.people, self._words)
+
+    async def _follow(
+        self, findings: Findings, new: Shown, unmatched: Sequence[Receipt], moved: Sequence[tuple[int, int]]
+    ) -> None:
+        """What follows from all that: campaigns that were answered, states of what conversations show, notices."""
+        copied, told = list[tuple[int, int]](), 0
         if new.answering:
             async with self._database.transaction(KEPT_AND_REPEATABLE) as connection:
                 copied = await answer(connection, new.answering)

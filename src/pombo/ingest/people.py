@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator
 from datetime import datetime
 
+from pombo.domain.channels import ChannelKind
 from pombo.domain.events import Person, SamePerson
 from pombo.ingest.gathering import PersonEvent, Place
 from pombo.store.inbox_identities import Sighting
@@ -31,8 +32,10 @@ def renamed(found: Iterable[Located]) -> list[tuple[Place, SamePerson]]:
 
 def _ids(event: PersonEvent) -> Iterator[tuple[str, datetime | None]]:
     names = event.person.address, *event.person.others
+    # A Page has one id for a person: there is nothing to choose the latest from, and so nothing to write each time.
+    at = None if event.kind is ChannelKind.MESSENGER else event.at
     for name in names:
-        yield name, event.at
+        yield name, at
     if isinstance(event, SamePerson):
         for name in event.former:
             if name not in names:

@@ -6,13 +6,16 @@ from pombo.store import channel_jobs, inbox_events
 from pombo.store.database import Connection
 from pombo.store.planning import columns
 
-# WhatsApp brings names with messages. A profile that cannot be read today may be readable in a month.
-_WANT = """
+# A profile that cannot be read today may be readable in a month.
+NAMELESS = """(c.name IS NULL AND (c.profile_asked_at IS NULL OR c.profile_asked_at < now() - interval '30 days'))"""
+"""Of `contacts c`: those whose name Meta may know, and was not asked for lately."""
+
+# WhatsApp brings names with messages.
+_WANT = f"""
 WITH nameless AS (
     UPDATE contacts c SET profile_asked_at = now()
     FROM unnest($1::bigint[], $2::bigint[]) AS w (workspace_id, id)
-    WHERE c.workspace_id = w.workspace_id AND c.id = w.id AND c.name IS NULL
-      AND (c.profile_asked_at IS NULL OR c.profile_asked_at < now() - interval '30 days')
+    WHERE c.workspace_id = w.workspace_id AND c.id = w.id AND {NAMELESS}
       AND EXISTS (SELECT FROM channels ch
                   WHERE ch.workspace_id = c.workspace_id AND ch.id = c.channel_id AND ch.kind = 'messenger')
     RETURNING c.workspace_id, c.id, c.channel_id, c.external_id
@@ -52,4 +55,4 @@ async def save(
     """In the transaction that ends the job."""
     await connection.execute(_SAVE, workspace_id, contact_id, profile.get("name"), profile.get("picture"))
     rows = await connection.fetch(_TOUCH, workspace_id, channel_id, contact_id)
-    await inbox_events.conversations_updated(connection, [(row[0], row[1]) for row in rows])
+    await inbox_events.append(connection, conversations=[(row[0], row[1]) for row in rows])

@@ -149,7 +149,7 @@ class Database:
 
     @asynccontextmanager
     async def tenant(self, workspace_id: int, *settings: str) -> AsyncIterator[Connection]:
-        """A transaction that sees one workspace, with settings as `pombo.store.planning` has them.
+        """A transaction that sees one workspace; it begins with these statements, as `pombo.store.planning` has them.
 
         Raises DatabaseUnavailable.
         """

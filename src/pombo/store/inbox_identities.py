@@ -21,7 +21,10 @@ class Identity(NamedTuple):
 
 
 class Sighting(NamedTuple):
-    """Ids that one event gives one person, each with when Meta called the person so (None: no longer)."""
+    """Ids that one event gives one person, each with when Meta called the person so.
+
+    None: no longer, or by none but this one ever.
+    """
 
     workspace_id: int
     channel_id: int

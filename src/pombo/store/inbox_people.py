@@ -12,6 +12,7 @@ from datetime import datetime
 from typing import NamedTuple
 
 from pombo.store import inbox_merging
+from pombo.store.contact_profiles import NAMELESS
 from pombo.store.database import Connection
 from pombo.store.inbox_identities import Identities, Identity, Person, Sighting
 from pombo.store.planning import columns
@@ -39,11 +40,10 @@ class Resolution(NamedTuple):
     """(workspace, channel, contact) of those whose number is another's now."""
 
 
-# One ingester at a time works on a channel's contacts and conversations; others wait here, in one order.
 _LOCK = """
 SELECT pg_advisory_xact_lock(key) FROM (
     SELECT hashtextextended(format('conversations of %s/%s', workspace_id, channel_id), 0) AS key
-    FROM unnest($1::bigint[], $2::bigint[]) AS c (workspace_id, channel_id) ORDER BY 1
+    FROM unnest('{{{}}}'::bigint[], '{{{}}}'::bigint[]) AS c (workspace_id, channel_id) ORDER BY 1
 ) AS keys
 """
 
@@ -99,7 +99,7 @@ RETURNING c.workspace_id, c.id
 """
 
 # The name that the person has on Meta's side replaces itself, but not one that an agent gave.
-_PROFILE = """
+_PROFILE = f"""
 WITH u AS MATERIALIZED (
     SELECT n.workspace_id, n.id, n.inbound_at, n.name,
            jsonb_strip_nulls(jsonb_build_object('name', n.name, 'username', n.username, 'namedAt', n.named_at))
@@ -119,13 +119,19 @@ UPDATE contacts c SET
 FROM u
 WHERE c.workspace_id = u.workspace_id AND c.id = u.id
   AND (u.newer OR u.inbound_at > c.last_inbound_at OR u.inbound_at IS NOT NULL AND c.last_inbound_at IS NULL)
-RETURNING c.workspace_id, c.id
+RETURNING c.workspace_id, c.id, {NAMELESS}
 """
 
 
+def locking(channels: Collection[tuple[int, int]]) -> str:
+    """The statement of `lock_channels`, for a transaction that begins with it."""
+    return _LOCK.format(*(",".join(str(int(each[n])) for each in channels) for n in range(2)))
+
+
 async def lock_channels(connection: Connection, channels: Collection[tuple[int, int]]) -> None:
-    """Until the transaction ends."""
-    await connection.execute(_LOCK, *columns(sorted(channels)))
+    """Until the transaction ends: one at a time works on a channel's contacts and conversations. Others wait here, in
+    one order."""
+    await connection.execute(locking(channels))
 
 
 async def resolve(connection: Connection, sightings: Sequence[Sighting]) -> Resolution:
@@ -135,7 +141,7 @@ async def resolve(connection: Connection, sightings: Sequence[Sighting]) -> Reso
         for identity, at in zip(sighting.ids(), sighting.seen.values(), strict=True):
             known_at = seen.get(identity)
             seen[identity] = at if known_at is None else known_at if at is None else max(known_at, at)
-    known, claimed = await _look_up(connection, list(seen))
+    known, claimed, filed = await _look_up(connection, list(seen))
     identities = Identities(known, claimed)
     persons: list[Person] = [0] * len(sightings)
     for n in sorted(range(len(sightings)), key=lambda n: sightings[n].at):
@@ -150,9 +156,13 @@ async def resolve(connection: Connection, sightings: Sequence[Sighting]) -> Reso
         return root if isinstance(root, int) else made[root]
 
     contacts = {key: contact_of(identities.person(key)) for key in seen}
-    await connection.execute(
-        _IDENTIFY, *columns([(*key, contacts[key], at, identities.claimed.get(key)) for key, at in seen.items()])
-    )
+    news = [
+        (*key, contacts[key], at, identities.claimed.get(key))
+        for key, at in seen.items()
+        if at is not None or filed.get(key) != contacts[key]
+    ]
+    if news:
+        await connection.execute(_IDENTIFY, *columns(news))
     survivors = {(one.workspace_id, one.contact_id) for one in merged}
     several = survivors | {(key.workspace_id, contacts[key]) for s in sightings if len(s.seen) > 1 for key in s.ids()}
     former_holders = {(*key[:2], contact_of(person)) for key, person in identities.moved.items()}
@@ -166,31 +176,34 @@ async def resolve(connection: Connection, sightings: Sequence[Sighting]) -> Reso
     return Resolution([contact_of(person) for person in persons], merged, changed, identified, former_holders)
 
 
-async def note_profiles(connection: Connection, profiles: Sequence[Profile]) -> set[tuple[int, int]]:
-    """Each contact once. Returns (workspace, contact) of those that changed."""
+async def note_profiles(connection: Connection, profiles: Sequence[Profile]) -> dict[tuple[int, int], bool]:
+    """Each contact once. Of those (workspace, contact) that changed, whether they are still `NAMELESS`."""
     if not profiles:
-        return set()
+        return {}
     rows = await connection.fetch(
         _PROFILE,
         *columns([(p.workspace_id, p.contact_id, p.named_at, p.name, p.username, p.inbound_at) for p in profiles]),
     )
-    return {(row[0], row[1]) for row in rows}
+    return {(row[0], row[1]): row[2] for row in rows}
 
 
 async def _look_up(
     connection: Connection, keys: Sequence[Identity]
-) -> tuple[dict[Identity, set[int]], dict[Identity, datetime]]:
-    """The contacts that have these ids, and when numbers last came with a user id."""
+) -> tuple[dict[Identity, set[int]], dict[Identity, datetime], dict[Identity, int]]:
+    """The contacts that have these ids, when numbers last came with a user id, and under whom ids are filed."""
     known: dict[Identity, set[int]] = {}
     claimed: dict[Identity, datetime] = {}
+    filed: dict[Identity, int] = {}
     for n, by_identity, claimed_at, by_address in await connection.fetch(_KNOWN, *columns(keys)):
         contacts = known.setdefault(keys[n - 1], set())
+        if by_identity is not None:
+            filed[keys[n - 1]] = by_identity
         if claimed_at is not None:
             claimed[keys[n - 1]] = claimed_at
             contacts.add(by_identity)
         else:
             contacts.update(filter(None, (by_identity, by_address)))
-    return known, claimed
+    return known, claimed, filed
 
 
 async def _create(

@@ -39,6 +39,8 @@ class Inserted(NamedTuple):
     author: str
     at: datetime
     has_attachments: bool
+    has_changes: bool
+    """Kept in `message_changes` since before it came."""
 
 
 _OPEN = """
@@ -68,7 +70,11 @@ FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::text[], $5::text[], $6
     AS n (workspace_id, conversation_id, channel_id, provider_id, author, kind, text, content, reply_to, at, place)
 ORDER BY at, place
 ON CONFLICT (workspace_id, channel_id, provider_id) DO NOTHING
-RETURNING workspace_id, id, conversation_id, channel_id, provider_id, author, at, content ? 'attachments'
+RETURNING workspace_id, id, conversation_id, channel_id, provider_id, author, at, content ? 'attachments',
+          EXISTS (SELECT FROM message_changes c
+                  WHERE c.workspace_id = conversation_messages.workspace_id
+                    AND c.channel_id = conversation_messages.channel_id
+                    AND c.provider_id = conversation_messages.provider_id)
 """
 
 _LOCK = """
@@ -101,9 +107,9 @@ WITH touched AS MATERIALIZED (
     ) spoken ON true
     LEFT JOIN LATERAL (
         SELECT m.at, left(coalesce(m.text, m.kind), {PREVIEW_LENGTH}) AS preview FROM conversation_messages m
-        WHERE m.workspace_id = t.workspace_id AND m.conversation_id = t.id AND m.kind <> 'note'
+        WHERE m.workspace_id = t.workspace_id AND m.conversation_id = t.id AND m.kind <> 'note' AND spoken.at IS NULL
         ORDER BY m.at DESC, m.id DESC LIMIT 1
-    ) told ON spoken.at IS NULL
+    ) told ON true
 )
 UPDATE conversations c SET
     unread = c.unread + l.unread,
