@@ -10,6 +10,7 @@ from pombo.store.database import Connection
 from pombo.store.inbox_events import CONVERSATION_JSON, MESSAGE_JSON
 from pombo.store.webhooks import SignedWebhook
 from tests.delivery_log import House, Message
+from tests.told import told
 
 PAGE, NUMBER, ACCOUNT = "100", "106540352242922", "102290129340398"
 PSID = "254459191"
@@ -286,6 +287,10 @@ async def holdings(connection: Connection, house: House) -> dict[str, list[Any]]
         "figures": """SELECT sum(replied)::int, sum(clicked)::int, sum(delivered)::int, sum(read)::int
                       FROM run_deltas WHERE workspace_id = $1 GROUP BY run_id""",
         "suppressions": "SELECT kind, recipient, reason FROM suppressions WHERE workspace_id = $1",
+        "profiles wanted": """SELECT c.external_id, count(j.id)::int, c.profile_asked_at IS NOT NULL FROM contacts c
+                              LEFT JOIN channel_jobs j ON j.workspace_id = c.workspace_id AND j.kind = 'profile'
+                                                      AND (j.payload ->> 'contactId')::bigint = c.id
+                              WHERE c.workspace_id = $1 GROUP BY c.workspace_id, c.id""",
         "notices": "SELECT name, subject, data, at FROM channel_notices WHERE workspace_id = $1",
     }
     return {name: sorted((tuple(row) for row in await connection.fetch(q, w)), key=repr) for name, q in queries.items()}
@@ -307,11 +312,7 @@ async def shown(connection: Connection, house: House) -> tuple[dict[int, Any], d
 async def followed(connection: Connection, house: House) -> tuple[dict[int, Any], dict[int, Any]]:
     """The same, as a browser has it that began with nothing and followed the events."""
     held: dict[str, dict[int, Any]] = {"conversation": {}, "message": {}}
-    rows = await connection.fetch(
-        "SELECT name, data FROM events WHERE workspace_id = $1 ORDER BY id", house.workspace_id
-    )
-    for name, text in rows:
-        data = json.loads(text)
+    for _, name, data in await told(connection, house.workspace_id):
         kind, _, what = name.partition(".")
         if what == "merged":
             held[kind].pop(data["id"], None)

@@ -162,8 +162,8 @@ READS = {
     "a_changed_conversation_shown": unplanned(200, lambda c: conversations.show(c, WORKSPACE, [77])),
     "others_answers": unplanned(150, lambda c: replies.answered_since(c, WORKSPACE, 1, 1, None)),  # type: ignore[arg-type]
     "what_came_after_a_message": unplanned(1_100, unread_after_the_first),
-    "a_conversation_told": unplanned(200, lambda c: inbox_events.conversations_updated(c, [(WORKSPACE, 77)])),
-    "messages_told": unplanned(200, lambda c: inbox_events.messages_updated(c, [(WORKSPACE, n) for n in (7, 77, 777)])),
+    "a_conversation_told": unplanned(200, lambda c: inbox_events.append(c, conversations=[(WORKSPACE, 77)])),
+    "messages_told": unplanned(200, lambda c: inbox_events.append(c, updated=[(WORKSPACE, n) for n in (7, 77, 777)])),
     "a_reply_followed": unplanned(200, followed),
     "a_word_in_nearly_all_messages": search(2_500, "w0"),
     "a_common_word": search(2_500, "w5"),

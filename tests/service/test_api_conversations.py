@@ -16,6 +16,7 @@ from pombo.store.database import Database
 from pombo.store.secrets import SecretBox
 from tests.api_client import Api, running_api
 from tests.conversations import Person, add_conversation, add_person, ago
+from tests.told import told
 
 
 @pytest.fixture
@@ -104,8 +105,7 @@ class Browser:
 
 async def events(database: Database) -> list[tuple[str, str, Any]]:
     async with database.borrow() as connection:
-        rows = await connection.fetch("SELECT topic, name, data FROM events ORDER BY id")
-    return [(row["topic"], row["name"], json.loads(row["data"])) for row in rows]
+        return await told(connection)
 
 
 Action = Callable[[Api, Person, int], Awaitable[Any]]

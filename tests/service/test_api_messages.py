@@ -1,7 +1,6 @@
 """POST /api/send-message."""
 
 import asyncio
-import json
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -21,6 +20,7 @@ from pombo.store.database import Database
 from pombo.store.secrets import SecretBox
 from tests.api_client import Api, running_api
 from tests.conversations import add_conversation, add_person, ago
+from tests.told import told
 
 
 @pytest.fixture
@@ -130,9 +130,9 @@ async def test_a_program_s_first_message_begins_a_closed_conversation_that_brows
         (one["id"], "app", "queued") for one in reversed(sent)
     ]
     async with api.database.borrow() as connection:
-        told = [json.loads(row[0]) for row in await connection.fetch("SELECT data FROM events ORDER BY id")]
-    assert told[-1] == row
-    assert thread[0] in told
+        rows = [data for _, _, data in await told(connection)]
+    assert rows[-1] == row
+    assert thread[0] in rows
 
 
 @pytest.mark.parametrize("kind", ["number", "page"])
@@ -191,7 +191,7 @@ async def test_the_first_webhook_and_the_first_message_at_the_same_moment_end_in
     said = [(Place(workspace, number), says(Person(address)))]
 
     async def hears() -> None:
-        async with api.database.transaction() as connection:
+        async with api.database.transaction(inbox_people.locking([(workspace, number)])) as connection:
             await converse(connection, said, OptWords())
 
     async def sends() -> None:
@@ -199,6 +199,7 @@ async def test_the_first_webhook_and_the_first_message_at_the_same_moment_end_in
 
     async with api.database.transaction() as connection:
         if first == "webhook":
+            await inbox_people.lock_channels(connection, [(workspace, number)])
             await converse(connection, said, OptWords())
             other = asyncio.create_task(sends())
         else:

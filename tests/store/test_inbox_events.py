@@ -1,12 +1,12 @@
 """Events of conversations and messages: whole rows, on the topics that browsers follow."""
 
 import json
-from typing import Any
 
 from pombo.store import event_log, inbox_events
 from pombo.store.database import Connection, Database
 from pombo.store.secrets import SecretBox
 from tests.accounts import Account, add_account
+from tests.told import told
 
 
 async def add_conversation(connection: Connection, account: Account) -> int:
@@ -24,11 +24,6 @@ async def add_conversation(connection: Connection, account: Account) -> int:
     return conversation_id
 
 
-async def logged(connection: Connection) -> list[tuple[str, str, dict[str, Any]]]:
-    rows = await connection.fetch("SELECT topic, name, data FROM events ORDER BY id")
-    return [(row["topic"], row["name"], json.loads(row["data"])) for row in rows]
-
-
 async def test_a_changed_conversation_is_told_whole_to_the_list_and_to_its_own_topic(
     database: Database, box: SecretBox
 ) -> None:
@@ -40,7 +35,7 @@ async def test_a_changed_conversation_is_told_whole_to_the_list_and_to_its_own_t
             account.workspace_id,
             conversation_id,
         )
-        await inbox_events.conversations_updated(connection, [(account.workspace_id, conversation_id)])
+        await inbox_events.append(connection, conversations=[(account.workspace_id, conversation_id)])
         await event_log.number(connection, 10)
         news = await event_log.read_new(connection, [account.workspace_id], 0, 10)
 
@@ -72,13 +67,49 @@ async def test_messages_are_told_in_the_order_they_are_named(database: Database,
             )
             for text in ("one", "two")
         ]
-        named = [(account.workspace_id, each) for each in reversed(ids)]
-        await inbox_events.messages_created(connection, named)
-        await inbox_events.messages_updated(connection, named[:1])
-        events = await logged(connection)
+        first, *_ = named = [(account.workspace_id, each, conversation_id) for each in reversed(ids)]
+        await inbox_events.append(connection, created=named)
+        await inbox_events.append(connection, updated=[first[:2]])
+        events = await told(connection)
 
     assert [(topic, name, row["text"]) for topic, name, row in events] == [
         (f"messages:{conversation_id}", "message.created", "two"),
         (f"messages:{conversation_id}", "message.created", "one"),
         (f"messages:{conversation_id}", "message.updated", "two"),
+    ]
+
+
+async def test_a_conversation_is_told_with_the_last_of_its_new_messages(database: Database, box: SecretBox) -> None:
+    account = await add_account(database, box)
+    workspace = account.workspace_id
+    async with database.transaction() as connection:
+        one = await add_conversation(connection, account)
+        other = await connection.fetchval(
+            """INSERT INTO conversations (workspace_id, channel_id, contact_id)
+               SELECT workspace_id, $1, contact_id FROM conversations RETURNING id""",
+            account.number,
+        )
+        ids = [
+            await connection.fetchval(
+                """INSERT INTO conversation_messages (workspace_id, conversation_id, channel_id, direction, author,
+                                                      kind, at)
+                   VALUES ($1, $2, $3, 'in', 'contact', 'text', now()) RETURNING id""",
+                workspace,
+                one,
+                account.page,
+            )
+            for _ in range(2)
+        ]
+        created = [(workspace, each, one) for each in ids]
+        await inbox_events.append(connection, created=created, conversations=[(workspace, one), (workspace, other)])
+        await event_log.number(connection, 10)
+        news = await event_log.read_new(connection, [workspace], 0, 10)
+
+    assert [(event.position, event.topic, event.name, json.loads(event.data)["id"]) for event in news.events] == [
+        (1, f"messages:{one}", "message.created", ids[0]),
+        (2, f"messages:{one}", "message.created", ids[1]),
+        (2, f"messages:{one}", "conversation.updated", one),
+        (2, "conversations:all", "conversation.updated", one),
+        (3, f"messages:{other}", "conversation.updated", other),
+        (3, "conversations:all", "conversation.updated", other),
     ]

@@ -34,13 +34,16 @@ async def test_a_role_refuses_a_schema_it_does_not_know_and_says_what_to_do(
             pass
 
 
-async def test_browsers_that_resume_over_the_migration_begin_with_a_snapshot(url: str) -> None:
+@pytest.mark.parametrize("script", ["0005_fresh_event_log.sql", "0007_events_as_text.sql"])
+async def test_browsers_that_resume_over_the_migration_begin_with_a_snapshot(url: str, script: str) -> None:
     connection = await asyncpg.connect(url, server_settings={"search_path": "pombo"})
     await connection.execute(
         """UPDATE event_tail SET position = 7; INSERT INTO workspaces (id, name) VALUES (1, 'acme');
            INSERT INTO events (workspace_id, position, topic, name, data) VALUES (1, 7, 't', 'n', '{}');"""
     )
-    await connection.execute(_script("0005_fresh_event_log.sql"))
+    if script == "0007_events_as_text.sql":
+        await connection.execute("ALTER TABLE events DROP COLUMN conversation, ALTER COLUMN data TYPE jsonb")
+    await connection.execute(_script(script))
     await connection.close()
     async with Database.open(url) as database, database.transaction() as borrowed:
         now = await event_log.tail(borrowed)

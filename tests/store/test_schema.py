@@ -44,6 +44,7 @@ _BY_TYPE = {
     "text": "'x'",
     "bytea": r"'\x00'",
     "jsonb": "'{}'",
+    "json": "'{}'",
     "boolean": "false",
     "date": "(now() AT TIME ZONE 'UTC')::date",
     "timestamp with time zone": "now()",

@@ -11,6 +11,9 @@ def messages_of(conversation_id: int) -> str:
     return f"messages:{conversation_id}"
 
 
+CONVERSATION_UPDATED = "conversation.updated"
+
+
 def heard_in(topic: str, name: str) -> tuple[str, ...]:
     """Where an event is heard: what happens to a conversation, in its own topic and in the list."""
     return (topic, CONVERSATIONS) if name.startswith("conversation.") and topic != CONVERSATIONS else (topic,)

@@ -57,7 +57,7 @@ async def change(
         read_anew = await conversations.set_unread(connection, workspace_id, before, agent_id)
     if after != before or read_anew:
         await conversations.save(connection, workspace_id, after)
-        await inbox_events.conversations_updated(connection, [(workspace_id, before.id)])
+        await inbox_events.append(connection, conversations=[(workspace_id, before.id)])
     (shown,) = await conversations.show(connection, workspace_id, [before.id])
     return shown
 

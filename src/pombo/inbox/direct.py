@@ -75,8 +75,9 @@ async def send(
     )
     # It answers nobody: who is unread stays so, and what is closed unless an agent has opened it.
     await inbox_threads.touch(connection, [(workspace_id, conversation.id)])
-    await inbox_events.messages_created(connection, [(workspace_id, added)])
-    await inbox_events.conversations_updated(connection, [(workspace_id, conversation.id)])
+    await inbox_events.append(
+        connection, created=[(workspace_id, added, conversation.id)], conversations=[(workspace_id, conversation.id)]
+    )
     return message_id, conversation.id, added
 
 

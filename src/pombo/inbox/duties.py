@@ -14,7 +14,7 @@ async def wake_snoozed(database: Database) -> int:
     while True:
         async with database.transaction(KEPT) as connection:
             woken = await conversations.wake(connection, _CHUNK)
-            await inbox_events.conversations_updated(connection, woken)
+            await inbox_events.append(connection, conversations=woken)
         total += len(woken)
         if woken:
             await _ring(database)

@@ -76,8 +76,9 @@ async def reply(
         unread = await conversations.unread_after(connection, workspace_id, conversation, wish.last_seen)
         await conversations.set_read(connection, workspace_id, conversation, agent_id, wish.last_seen)
     await replies.note_reply(connection, workspace_id, conversation.id, added, assignee_id, unread)
-    await inbox_events.messages_created(connection, [(workspace_id, added)])
-    await inbox_events.conversations_updated(connection, [(workspace_id, conversation.id)])
+    await inbox_events.append(
+        connection, created=[(workspace_id, added, conversation.id)], conversations=[(workspace_id, conversation.id)]
+    )
     return Sent(added, message_id, conversation.channel_id, conversation.recipient)
 
 
@@ -93,7 +94,7 @@ async def retry(connection: Connection, workspace_id: WorkspaceId, id: int) -> s
     again = await queue(connection, workspace_id, conversation, said)
     await replies.queue_again(connection, workspace_id, id, again)
     await wait_for_file(connection, workspace_id, conversation, id, said, again)
-    await inbox_events.messages_updated(connection, [(workspace_id, id)])
+    await inbox_events.append(connection, updated=[(workspace_id, id)])
     return await thread.show_message(connection, workspace_id, id)
 
 
@@ -118,7 +119,7 @@ async def add_note(
     if conversation is None:
         raise conversation_not_found(conversation_id)
     added = await thread.add_note(connection, workspace_id, conversation.id, conversation.channel_id, agent_id, text)
-    await inbox_events.messages_created(connection, [(workspace_id, added)])
+    await inbox_events.append(connection, created=[(workspace_id, added, conversation.id)])
     return await thread.show_message(connection, workspace_id, added)
 
 

@@ -21,7 +21,7 @@ async def send_uploaded(connection: Connection, limit: int) -> int:
     taken = await replies.take_uploaded(connection, limit)
     for each in taken:
         await _send(connection, each)
-    await inbox_events.messages_updated(connection, [(each.workspace_id, each.id) for each in taken])
+    await inbox_events.append(connection, updated=[(each.workspace_id, each.id) for each in taken])
     return len(taken)
 
 

@@ -35,8 +35,8 @@ async def answer(connection: Connection, contacts: Collection[tuple[int, int, in
     )
     conversations = sorted({(one.workspace_id, one.conversation_id) for one in copies})
     await inbox_threads.touch(connection, conversations)
-    await inbox_events.messages_created(connection, [(one.workspace_id, one.id) for one in copies])
-    await inbox_events.conversations_updated(connection, conversations)
+    created = [(one.workspace_id, one.id, one.conversation_id) for one in copies]
+    await inbox_events.append(connection, created=created, conversations=conversations)
     return [(one.workspace_id, one.message_id) for one in copies]
 
 

@@ -125,13 +125,9 @@ async def converse(
         ),
     )
 
-    created = [(row.workspace_id, row.id) for row in inserted]
-    new = set(created)
-    await inbox_events.messages_created(connection, created)
-    await inbox_events.messages_updated(
-        connection, [(one.workspace_id, one.id) for one in shown if (one.workspace_id, one.id) not in new]
-    )
-    await inbox_events.conversations_updated(connection, sorted(touched))
+    created = [(row.workspace_id, row.id, row.conversation_id) for row in inserted]
+    updated = {(one.workspace_id, one.id) for one in shown} - {(workspace, id) for workspace, id, _ in created}
+    await inbox_events.append(connection, created=created, updated=sorted(updated), conversations=sorted(touched))
     found_out = {(one.workspace_id, one.contact_id) for one in people.merged} | people.identified
     return Shown(
         [(row.workspace_id, row.id) for row in inserted if row.author == "app"],

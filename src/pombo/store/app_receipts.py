@@ -116,5 +116,5 @@ async def catch_up(connection: Connection, messages: Sequence[tuple[int, int]]) 
 
 
 async def _tell(connection: Connection, changed: Sequence[tuple[int, int]]) -> int:
-    await inbox_events.messages_updated(connection, [(row[0], row[1]) for row in changed])
+    await inbox_events.append(connection, updated=[(row[0], row[1]) for row in changed])
     return len(changed)

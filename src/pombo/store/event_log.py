@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 from pombo.domain.ids import WorkspaceId
-from pombo.domain.topics import heard_in
+from pombo.domain.topics import CONVERSATION_UPDATED, heard_in
 from pombo.store.database import Connection
 
 NUMBERED_BELL = "pombo_numbered"
@@ -30,7 +30,7 @@ class StoredEvent(NamedTuple):
     data: str
 
 
-_COLUMNS = "workspace_id, position, topic, name, at, data::text"
+_COLUMNS = "workspace_id, position, topic, name, at, data, conversation"
 
 # Plans are made while the table is nearly empty, and kept; those that then seem cheapest go on reading all of it when
 # it is large. (Seen: 6 s in place of 5 ms, until the server next looked at the table.) And a bitmap would be made of
@@ -46,11 +46,11 @@ _NUMBER = f"""
     WITH tail AS MATERIALIZED (
         SELECT position FROM event_tail WHERE EXISTS (SELECT FROM events WHERE position IS NULL) FOR UPDATE
     ), waiting AS MATERIALIZED (
-        SELECT workspace_id, id, row_number() OVER (ORDER BY id) AS n
-        FROM (SELECT workspace_id, id FROM events WHERE position IS NULL ORDER BY id LIMIT $1) w
+        SELECT ctid, row_number() OVER (ORDER BY id) AS n
+        FROM (SELECT ctid, id FROM events WHERE position IS NULL ORDER BY id LIMIT $1) w
     ), numbered AS (
         UPDATE events e SET position = t.position + w.n FROM tail t, waiting w
-        WHERE e.workspace_id = w.workspace_id AND e.id = w.id AND e.position IS NULL
+        WHERE e.ctid = w.ctid AND e.position IS NULL
         RETURNING e.position
     ), moved AS (
         UPDATE event_tail SET position = greatest(position, (SELECT max(position) FROM numbered))
@@ -152,9 +152,16 @@ async def replay(
 
 
 def _heard(rows: Sequence[Sequence[Any]]) -> list[StoredEvent]:
-    """An event once for each topic in which it is heard."""
-    events = [StoredEvent(*row) for row in rows]
-    return [event._replace(topic=topic) for event in events for topic in heard_in(event.topic, event.name)]
+    """An event once for each topic in which it is heard; a message's may bring its conversation's."""
+    events: list[StoredEvent] = []
+    for workspace_id, position, topic, name, at, data, conversation in rows:
+        events += [StoredEvent(workspace_id, position, heard, name, at, data) for heard in heard_in(topic, name)]
+        if conversation is not None:
+            name = CONVERSATION_UPDATED
+            events += [
+                StoredEvent(workspace_id, position, heard, name, at, conversation) for heard in heard_in(topic, name)
+            ]
+    return events
 
 
 async def forget(connection: Connection, workspace_id: WorkspaceId, age: timedelta) -> int:

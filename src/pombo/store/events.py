@@ -36,6 +36,6 @@ async def append(connection: Connection, events: Sequence[Event]) -> None:
     if events:
         await connection.execute(
             """INSERT INTO events (workspace_id, topic, name, data)
-               SELECT * FROM unnest($1::bigint[], $2::text[], $3::text[], $4::jsonb[])""",
+               SELECT * FROM unnest($1::bigint[], $2::text[], $3::text[], $4::json[])""",
             *map(list, zip(*events, strict=True)),
         )

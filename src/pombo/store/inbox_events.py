@@ -8,74 +8,87 @@ conversations: raise theirs), then calls one of these in the same transaction: a
 
 from collections.abc import Sequence
 
-from pombo.domain.topics import CONVERSATIONS
+from pombo.domain.topics import CONVERSATION_UPDATED, CONVERSATIONS
 from pombo.store import events
 from pombo.store.database import Connection
 from pombo.store.events import Event
 
-CONVERSATION_JSON = """jsonb_build_object(
+CONVERSATION_JSON = """json_build_object(
     'id', c.id, 'version', c.version, 'channelId', c.channel_id,
-    'contact', jsonb_build_object('id', p.id, 'externalId', p.external_id, 'name', p.name, 'profile', p.profile,
+    'contact', json_build_object('id', p.id, 'externalId', p.external_id, 'name', p.name, 'profile', p.profile,
                                   'optedOutAt', p.opted_out_at),
     'status', c.status, 'snoozedUntil', c.snoozed_until, 'assigneeId', c.assignee_id, 'labelIds', c.label_ids,
     'unread', c.unread, 'lastMessageAt', c.last_message_at, 'lastInboundAt', c.last_inbound_at,
     'lastInboundId', c.last_inbound_id, 'preview', c.preview, 'createdAt', c.created_at,
-    'reads', coalesce((SELECT jsonb_object_agg(r.agent_id, r.until) FROM conversation_reads r
+    'reads', coalesce((SELECT json_object_agg(r.agent_id, r.until) FROM conversation_reads r
                        WHERE r.workspace_id = c.workspace_id AND r.conversation_id = c.id), '{}'))"""
 """Of `conversations c` joined with `contacts p`."""
 
-MESSAGE_JSON = """jsonb_build_object(
+MESSAGE_JSON = """json_build_object(
     'id', m.id, 'version', m.version, 'conversationId', m.conversation_id, 'channelId', m.channel_id,
     'direction', m.direction, 'author', m.author, 'agentId', m.agent_id, 'runId', m.run_id,
     'messageId', m.message_id, 'providerId', m.provider_id, 'kind', m.kind, 'text', m.text, 'content', m.content,
     'replyTo', m.reply_to, 'reactions', m.reactions, 'editedAt', m.edited_at, 'revokedAt', m.revoked_at,
     'state', m.state,
     'error', CASE WHEN m.error_code IS NOT NULL OR m.error_title IS NOT NULL
-                  THEN jsonb_build_object('code', m.error_code, 'title', m.error_title) END,
+                  THEN json_build_object('code', m.error_code, 'title', m.error_title) END,
     'media', CASE WHEN m.content ? 'attachments' THEN coalesce((
-        SELECT jsonb_agg(jsonb_build_object('id', f.id, 'place', f.place, 'state', f.state, 'size', f.size,
+        SELECT json_agg(json_build_object('id', f.id, 'place', f.place, 'state', f.state, 'size', f.size,
                                             'contentType', f.content_type, 'fileName', f.file_name) ORDER BY f.place)
         FROM media f WHERE f.workspace_id = m.workspace_id AND f.conversation_message_id = m.id), '[]')
         ELSE '[]' END,
     'at', m.at)"""
 """Of `conversation_messages m`."""
 
-_CONVERSATIONS = f"""
-INSERT INTO events (workspace_id, topic, name, data)
-SELECT c.workspace_id, 'messages:' || c.id, 'conversation.updated', {CONVERSATION_JSON}
-FROM unnest($1::bigint[], $2::bigint[]) AS changed (workspace_id, id)
+_APPEND = f"""
+INSERT INTO events (workspace_id, topic, name, data, conversation)
+SELECT * FROM (
+    SELECT m.workspace_id, 'messages:' || m.conversation_id, changed.name, {MESSAGE_JSON},
+           CASE WHEN changed.with_conversation THEN (
+               SELECT {CONVERSATION_JSON}
+               FROM conversations c JOIN contacts p ON p.workspace_id = c.workspace_id AND p.id = c.contact_id
+               WHERE c.workspace_id = m.workspace_id AND c.id = m.conversation_id) END
+    FROM unnest($1::bigint[], $2::bigint[], $3::text[], $4::boolean[]) WITH ORDINALITY
+        AS changed (workspace_id, id, name, with_conversation, place)
+    JOIN conversation_messages m USING (workspace_id, id)
+    ORDER BY changed.place
+) messages
+UNION ALL
+SELECT c.workspace_id, 'messages:' || c.id, '{CONVERSATION_UPDATED}', {CONVERSATION_JSON}, NULL
+FROM unnest($5::bigint[], $6::bigint[]) AS changed (workspace_id, id)
 JOIN conversations c USING (workspace_id, id)
 JOIN contacts p ON p.workspace_id = c.workspace_id AND p.id = c.contact_id
-"""
-
-_MESSAGES = f"""
-INSERT INTO events (workspace_id, topic, name, data)
-SELECT m.workspace_id, 'messages:' || m.conversation_id, $3, {MESSAGE_JSON}
-FROM unnest($1::bigint[], $2::bigint[]) WITH ORDINALITY AS changed (workspace_id, id, place)
-JOIN conversation_messages m USING (workspace_id, id)
-ORDER BY changed.place
 """
 
 Ids = Sequence[tuple[int, int]]
 """(workspace, id) of rows that changed, each once."""
 
 
-async def conversations_updated(connection: Connection, ids: Ids) -> None:
-    """New ones too."""
-    await _append(connection, _CONVERSATIONS, ids)
+async def append(
+    connection: Connection,
+    *,
+    created: Sequence[tuple[int, int, int]] = (),
+    updated: Ids = (),
+    conversations: Ids = (),
+) -> None:
+    """Events of new messages (workspace, id, conversation), of updated ones, and of conversations that are either.
+
+    A conversation that has changed by new messages is told of with the last of them.
+    """
+    last = {(workspace, conversation): id for workspace, id, conversation in created}
+    changed = set(conversations)
+    messages = [
+        (workspace, id, "message.created", (workspace, conversation) in changed and last[workspace, conversation] == id)
+        for workspace, id, conversation in created
+    ]
+    messages += [(*each, "message.updated", False) for each in updated]
+    alone = [each for each in conversations if each not in last]
+    if messages or alone:
+        await connection.execute(_APPEND, *_columns(messages, 4), *_columns(alone, 2))
 
 
-async def messages_created(connection: Connection, ids: Ids) -> None:
-    await _append(connection, _MESSAGES, ids, "message.created")
-
-
-async def messages_updated(connection: Connection, ids: Ids) -> None:
-    await _append(connection, _MESSAGES, ids, "message.updated")
-
-
-async def _append(connection: Connection, statement: str, ids: Ids, *more: str) -> None:
-    if ids:
-        await connection.execute(statement, [workspace for workspace, _ in ids], [each for _, each in ids], *more)
+def _columns(rows: Sequence[tuple[object, ...]], width: int) -> list[list[object]]:
+    return [[row[n] for row in rows] for n in range(width)]
 
 
 async def append_row(connection: Connection, workspace_id: int, name: str, row: str) -> None:

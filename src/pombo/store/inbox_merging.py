@@ -111,6 +111,6 @@ async def _merge_conversations(connection: Connection, workspace_id: int, kept_i
     await connection.execute(_READS, *both)
     await connection.execute(_CONVERSATION, *both)
     await connection.execute("DELETE FROM conversations WHERE workspace_id = $1 AND id = $2", workspace_id, other_id)
-    await inbox_events.messages_updated(connection, [(row[0], row[1]) for row in moved])
+    await inbox_events.append(connection, updated=[(row[0], row[1]) for row in moved])
     gone = json.dumps({"id": other_id, "mergedInto": kept_id})
     await events.append(connection, [Event(workspace_id, messages_of(other_id), "conversation.merged", gone)])

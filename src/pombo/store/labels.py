@@ -100,7 +100,7 @@ async def unknown_labels(connection: Connection, workspace_id: WorkspaceId, labe
 async def strip_deleted(connection: Connection, limit: int) -> int:
     """Takes a deleted label from so many conversations at most; returns how many there were. In one transaction."""
     changed = [tuple(row) for row in await connection.fetch(_STRIP, limit)]
-    await inbox_events.conversations_updated(connection, changed)
+    await inbox_events.append(connection, conversations=changed)
     if not changed:
         await connection.execute(_FORGET)
     return len(changed)

@@ -140,7 +140,7 @@ async def _settle(connection: Connection, statement: str, workspace_id: int, *va
             workspace_id,
             message_id,
         )
-        await inbox_events.messages_updated(connection, [(workspace_id, message_id)])
+        await inbox_events.append(connection, updated=[(workspace_id, message_id)])
     return message_id is not None
 
 

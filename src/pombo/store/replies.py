@@ -284,5 +284,5 @@ async def follow(connection: Connection, limit: int) -> int:
         changed = await connection.fetch(_FOLLOW, [each[0] for each in locked], [each[1] for each in locked])
         # Somebody may have reacted to it before its id was known.
         await message_changes.show(connection, [(row[0], row[2], row[3]) for row in changed if row[3] is not None])
-        await inbox_events.messages_updated(connection, [(row[0], row[1]) for row in changed])
+        await inbox_events.append(connection, updated=[(row[0], row[1]) for row in changed])
     return len(taken)
