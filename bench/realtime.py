@@ -2,7 +2,8 @@
 
 A real `pombo api` (and, from webhooks, a real `pombo worker`), many WebSockets in a process of their own, events at an
 even rate whatever becomes of them. Each carries the time at which it was due; what a socket reads is compared with that
-by the machine's one monotonic clock. Everything shares the machine.
+by the machine's one monotonic clock. Everything shares the machine, so Meta's side and the browsers do as little as
+they can: webhooks are signed before the measurement begins. What they still take is told with the rest.
 """
 
 import argparse
@@ -32,7 +33,6 @@ from bench.place import open_place
 from bench.processes import cpu_seconds, family
 from bench.results import machine
 from pombo.domain.channels import ChannelKind
-from pombo.meta.transport import Answer, Transport
 from pombo.store import accounts, channels, events
 from pombo.store.database import Database
 from pombo.store.events import Event
@@ -50,6 +50,8 @@ _PEOPLE = 50
 _WARM_UP_S = 3.0
 # What was sent in the last moment is still waited for.
 _PATIENCE_S = 10.0
+# Meta's.
+_CONNECTIONS = 64
 # A conversation, as the inbox shows it, has about so many bytes.
 _PADDING = "x" * 400
 
@@ -89,10 +91,13 @@ async def _measure(url: str, database_pid: int, directory: Path, options: argpar
             await asyncio.to_thread(ours.recv)
             heads = {role: process.pid for role, process in zip(roles, processes, strict=True)}
             heads["database"] = database_pid
+            assert listening.pid is not None
+            heads["browsers"] = listening.pid
             families: dict[str, set[int]] = {}
             total = int((options.seconds + _WARM_UP_S) * options.events)
             answers: list[tuple[float, float]] = []
-            async with _beginning(options.start, database, workspaces, answers) as begin:
+            ready = _events(options, workspaces, total)
+            async with _beginning(options.start, database, answers) as begin:
                 before, began = {}, time.monotonic()
                 for n in range(total):
                     due = began + n / options.events
@@ -100,14 +105,14 @@ async def _measure(url: str, database_pid: int, directory: Path, options: argpar
                         await asyncio.sleep(wait)
                     if n == int(_WARM_UP_S * options.events):
                         # Not earlier: the database has a process for each connection made until now.
-                        families = {name: family(pid) for name, pid in heads.items()}
+                        families = {name: family(pid) for name, pid in heads.items()} | {"meta": {os.getpid()}}
                         before = {name: cpu_seconds(pids) for name, pids in families.items()}
-                    begin.put_nowait((workspaces[n % len(workspaces)], n, due))
+                    begin.put_nowait((ready[n], due))
                 after = {name: cpu_seconds(pids) for name, pids in families.items()}
                 written = await _until_ingested(database, begin)
             await asyncio.to_thread(_wait_for, ours, written * options.sockets // options.workspaces)
             measured_from = began + _WARM_UP_S
-            ours.send(int(measured_from * 1e9))
+            ours.send((began, measured_from))
             latencies, missing = await asyncio.to_thread(ours.recv)
         finally:
             for process in processes:
@@ -126,7 +131,9 @@ async def _until_ingested(database: Database, begin: "Beginnings") -> int:
     async with database.borrow() as connection:
         while await connection.fetchval("SELECT count(*) FROM webhook_queue"):
             await asyncio.sleep(0.1)
-        written: int = await connection.fetchval("SELECT count(*) FROM events WHERE name = $1", _NAME)
+        written: int = await connection.fetchval(
+            "SELECT count(*) FROM events WHERE name = $1 OR conversation IS NOT NULL", _NAME
+        )
         return written
 
 
@@ -224,29 +231,34 @@ async def _until_open(port: int) -> None:
 
 
 # --- where events begin ---------------------------------------------------------------------------------------------
-Beginnings = asyncio.Queue[tuple[Workspace, int, float]]
+Beginnings = asyncio.Queue[tuple[Event | bytes, float]]
+"""Each an event to be inserted or the whole request of a webhook, and when it is due."""
+
+
+def _events(options: argparse.Namespace, workspaces: list[Workspace], total: int) -> list[Event] | list[bytes]:
+    places = [(workspaces[n % len(workspaces)], n, n / options.events) for n in range(total)]
+    if options.start == "webhook":
+        return [_request(workspace, n, len(workspaces), after_s) for workspace, n, after_s in places]
+    return [
+        Event(workspace.id, _TOPIC, _NAME, json.dumps({"id": n, "preview": _text(after_s), "x": _PADDING}))
+        for workspace, n, after_s in places
+    ]
 
 
 @asynccontextmanager
-async def _beginning(
-    start: str, database: Database, workspaces: list[Workspace], answers: list[tuple[float, float]]
-) -> AsyncIterator[Beginnings]:
+async def _beginning(start: str, database: Database, answers: list[tuple[float, float]]) -> AsyncIterator[Beginnings]:
     """`answers` gets, of each webhook, when it was due and how long its answer took."""
     queue: Beginnings = asyncio.Queue()
     if start == "insert":
         tasks = [asyncio.create_task(_insert(database, queue))]
     else:
-        transport = Transport(f"http://127.0.0.1:{_PORT}", max_sockets=64)
-        await transport.start()
-        tasks = [asyncio.create_task(_post(transport, queue, len(workspaces), answers)) for _ in range(64)]
+        tasks = [asyncio.create_task(_post(queue, answers)) for _ in range(_CONNECTIONS)]
     try:
         yield queue
     finally:
         for task in tasks:
             task.cancel()
         ended = await asyncio.gather(*tasks, return_exceptions=True)
-        if start == "webhook":
-            await transport.close()
         for end in ended:
             if isinstance(end, Exception):
                 raise end
@@ -259,45 +271,75 @@ async def _insert(database: Database, queue: Beginnings) -> None:
             batch = [await queue.get()]
             while not queue.empty():
                 batch.append(queue.get_nowait())
-            made = [
-                Event(w.id, _TOPIC, _NAME, json.dumps({"id": n, "preview": _text(due), "x": _PADDING}))
-                for w, n, due in batch
-            ]
             async with connection.transaction():
-                await events.append(connection, made)
+                await events.append(connection, [event for event, _ in batch if isinstance(event, Event)])
             await connection.execute("SELECT pg_notify($1, '')", events.BELL)
             for _ in batch:
                 queue.task_done()
             await asyncio.sleep(0.004)
 
 
-async def _post(transport: Transport, queue: Beginnings, workspaces: int, answers: list[tuple[float, float]]) -> None:
-    while True:
-        workspace, n, due = await queue.get()
-        now_ms = int(time.time() * 1000)
-        message = {"mid": f"m_bench_{n}", "text": _text(due)}
-        person = str(500_000 + n // workspaces % _PEOPLE)
-        messaging = {
-            "sender": {"id": person},
-            "recipient": {"id": workspace.page},
-            "timestamp": now_ms,
-            "message": message,
-        }
-        entry = {"id": workspace.page, "time": now_ms, "messaging": [messaging]}
-        body = json.dumps({"object": "page", "entry": [entry]}).encode()
-        secret = f"{_SECRET} {int(workspace.page) - 10_000}"
-        signature = hmac.new(secret.encode(), body, hashlib.sha256).hexdigest()
-        headers = {"X-Hub-Signature-256": f"sha256={signature}", "Content-Type": "application/json"}
-        asked = time.monotonic()
-        answer = await transport.request("POST", "/webhook", headers, body)
-        answers.append((due, time.monotonic() - asked))
-        if not isinstance(answer, Answer) or answer.status != 200:
-            raise RuntimeError(f"a webhook was answered {answer}")
-        queue.task_done()
+def _request(workspace: Workspace, n: int, workspaces: int, after_s: float) -> bytes:
+    at_ms = int((time.time() + after_s) * 1000)
+    messaging = {
+        "sender": {"id": str(500_000 + n // workspaces % _PEOPLE)},
+        "recipient": {"id": workspace.page},
+        "timestamp": at_ms,
+        "message": {"mid": f"m_bench_{n}", "text": _text(after_s)},
+    }
+    entry = {"id": workspace.page, "time": at_ms, "messaging": [messaging]}
+    body = json.dumps({"object": "page", "entry": [entry]}).encode()
+    secret = f"{_SECRET} {int(workspace.page) - 10_000}"
+    signature = hmac.new(secret.encode(), body, hashlib.sha256).hexdigest()
+    head = (
+        f"POST /webhook HTTP/1.1\r\nHost: 127.0.0.1:{_PORT}\r\nContent-Type: application/json\r\n"
+        f"X-Hub-Signature-256: sha256={signature}\r\nContent-Length: {len(body)}\r\n\r\n"
+    )
+    return head.encode() + body
 
 
-def _text(due: float) -> str:
-    return f"at:{int(due * 1e9)}"
+async def _post(queue: Beginnings, answers: list[tuple[float, float]]) -> None:
+    loop = asyncio.get_running_loop()
+    transport, connection = await loop.create_connection(_Posting, "127.0.0.1", _PORT)
+    try:
+        while True:
+            request, due = await queue.get()
+            assert isinstance(request, bytes)
+            asked = time.monotonic()
+            transport.write(request)
+            answer = await connection.answer()
+            answers.append((due, time.monotonic() - asked))
+            # Nothing follows the head of a 200.
+            if not answer.startswith(b"HTTP/1.1 200 ") or not answer.endswith(b"\r\n\r\n"):
+                raise RuntimeError(f"a webhook was answered {answer!r}")
+            queue.task_done()
+    finally:
+        transport.close()
+
+
+class _Posting(asyncio.Protocol):
+    """A connection of Meta's, one request at a time."""
+
+    def __init__(self) -> None:
+        self._answer: asyncio.Future[bytes] | None = None
+
+    async def answer(self) -> bytes:
+        """What comes next."""
+        self._answer = asyncio.get_running_loop().create_future()
+        return await self._answer
+
+    def data_received(self, data: bytes) -> None:
+        assert self._answer is not None
+        self._answer.set_result(data)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        if self._answer is not None and not self._answer.done():
+            self._answer.set_exception(RuntimeError("a webhook was not answered"))
+
+
+def _text(after_s: float) -> str:
+    """When it is due, from the beginning."""
+    return f"at:{int(after_s * 1e9)}"
 
 
 # --- the browsers ---------------------------------------------------------------------------------------------------
@@ -380,7 +422,8 @@ def _listen(pipe: Connection, keys: list[str], sockets: int) -> None:
                 last, since = len(heard), time.monotonic()
             await asyncio.sleep(0.1)
         pipe.send("heard")
-        measured_from = cast(int, await asyncio.to_thread(pipe.recv))
-        pipe.send(([(now - at) / 1e9 for at, now in heard if at >= measured_from], expected - len(heard)))
+        began, measured_from = cast(tuple[float, float], await asyncio.to_thread(pipe.recv))
+        latencies = [now / 1e9 - (began + at / 1e9) for at, now in heard if began + at / 1e9 >= measured_from]
+        pipe.send((latencies, expected - len(heard)))
 
     uvloop.run(listen())
