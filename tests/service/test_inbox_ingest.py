@@ -4,7 +4,8 @@ import asyncio
 import itertools
 import json
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -18,9 +19,10 @@ from pombo.ingest.conversing import converse
 from pombo.ingest.gathering import PersonEvent, Place
 from pombo.ingest.ingester import Ingester
 from pombo.meta.webhooks import parse_webhook
-from pombo.store import contacts, conversations, inbox_threads, preferences, settlement
+from pombo.store import contacts, conversations, inbox_people, inbox_threads, preferences, settlement
 from pombo.store.contacts import NewContact
 from pombo.store.database import Connection, Database
+from pombo.store.inbox_identities import Sighting
 from pombo.store.secrets import SecretBox
 from tests.delivery_log import House, Message
 from tests.inbox_story import (
@@ -585,6 +587,27 @@ async def address_campaign_to(connection: Connection, house: House, recipient: s
         recipient,
     )
     return channel
+
+
+async def test_a_former_number_is_its_owners_until_the_next_one_comes_with_it(
+    database: Database, connection: Connection, box: SecretBox
+) -> None:
+    """A receipt names the number written to, another that WhatsApp has for it, and the user's id."""
+    house = await build(connection, box)
+    channel = await connection.fetchval(
+        "SELECT id FROM channels WHERE workspace_id = $1 AND kind = 'whatsapp'", house.workspace_id
+    )
+    began = datetime(2026, 11, 1, tzinfo=UTC)
+
+    async def seen(hours: int, *now: str, formerly: Sequence[str] = ()) -> int:
+        at = began + timedelta(hours=hours)
+        ids: dict[str, datetime | None] = dict.fromkeys(now, at) | dict.fromkeys(formerly)
+        async with database.transaction() as ingest:
+            return (await inbox_people.resolve(ingest, [Sighting(house.workspace_id, channel, at, ids)])).contacts[0]
+
+    first = await seen(0, "+5511900000000")
+    assert await seen(1, "+551190000000", "US.1", formerly=["+5511900000000"]) == first
+    assert await seen(2, "+5511900000000", "US.2") != first
 
 
 def mexican_story() -> list[bytes]:

@@ -159,7 +159,7 @@ async def resolve(connection: Connection, sightings: Sequence[Sighting]) -> Reso
     news = [
         (*key, contacts[key], at, identities.claimed.get(key))
         for key, at in seen.items()
-        if at is not None or filed.get(key) != contacts[key]
+        if at is not None or filed.get(key) != contacts[key] or identities.claimed.get(key) != claimed.get(key)
     ]
     if news:
         await connection.execute(_IDENTIFY, *columns(news))
