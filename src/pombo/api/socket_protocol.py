@@ -13,7 +13,11 @@ WIRE = "pombo.wire"
 class SocketProtocol(WebSocketsSansIOProtocol):
     async def run_asgi(self) -> None:
         self.scope["state"][WIRE] = self
-        await super().run_asgi()
+        try:
+            await super().run_asgi()
+        finally:
+            # Or each closed socket would wait for the collector.
+            del self.scope["state"][WIRE]
 
     def write(self, frame: bytes) -> bool:
         if not self.writable.is_set() or self._is_over():

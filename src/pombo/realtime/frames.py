@@ -165,7 +165,7 @@ def encode(frame: ServerFrame) -> bytes:
 
 
 def packed(text: bytes) -> bytes:
-    """A whole WebSocket frame: from a server it is the same bytes for every socket (RFC 6455, section 5.2)."""
+    """A whole WebSocket frame: a server's are not masked (RFC 6455, section 5.1), so the same for every socket."""
     return websockets.Frame(websockets.Opcode.TEXT, text).serialize(mask=False)
 
 

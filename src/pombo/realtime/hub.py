@@ -1,4 +1,4 @@
-"""Who of this process listens to what, and the delivery of events to them. No I/O: everything here is plain memory."""
+"""Who of this process listens to what, and the delivery of events to them. Nothing here waits."""
 
 import asyncio
 from collections.abc import Iterator, Sequence

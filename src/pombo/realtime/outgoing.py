@@ -24,7 +24,7 @@ TRY_AGAIN = 1013
 
 MOST_WAITING = 4 * 1024 * 1024
 """Some thousand events: more than one read brings at once, which must drop nobody who reads. Sockets that hear the same
-share its text."""
+share its bytes."""
 
 
 class Wire(Protocol):

@@ -3,7 +3,7 @@
 The same SQL expression makes what HTTP answers and what an event carries: the whole row, never a difference. So a
 browser keeps rows by id, replaces one when the other's `version` is higher, and holds what it would get by asking anew.
 Whoever changes a row raises its `version` in the same statement (a contact's name or address is shown by its
-conversations: raise theirs), then calls one of these in the same transaction: an event shows rows as they are by then.
+conversations: raise theirs), then calls `append` in the same transaction: an event shows rows as they are by then.
 """
 
 from collections.abc import Sequence
