@@ -2,6 +2,8 @@
 -- again when it was read. A message's event brings its conversation's, so that what is one change is written and numbered
 -- once. The log begins anew, since to rewrite a large one would take long: browsers that resume over this begin with a
 -- snapshot.
+-- First, as whoever numbers does it.
+LOCK TABLE events IN ACCESS EXCLUSIVE MODE;
 UPDATE event_tail SET position = position + 1 WHERE position > 0;
 INSERT INTO event_horizons (workspace_id, position)
 SELECT w.id, t.position FROM workspaces w, event_tail t
