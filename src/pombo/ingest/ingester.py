@@ -1,9 +1,12 @@
 """The loop that takes queued webhooks and applies them in batches."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
+from functools import partial
+from typing import TypeVar
 
 from pombo.domain.opt_out import OptWords
 from pombo.ingest.answering import answer, follow
@@ -30,6 +33,8 @@ from pombo.store.planning import KEPT_AND_REPEATABLE
 from pombo.store.receipts import Receipt
 from pombo.store.webhooks import ChannelName, QueuedWebhook
 from pombo.telemetry import log
+
+_Done = TypeVar("_Done")
 
 # Webhooks of a batch; and so many bytes at most, because one webhook may hold 1,000 updates: 256 kB are some 800 of
 # them, which hold the event loop, that lanes share, for about 20 ms in all.
@@ -135,7 +140,7 @@ class Ingester:
                 taken = await webhooks.take(queue, limit, _BATCH_BYTES)
                 if not taken:
                     return 0
-                leaves_some = len(taken) >= limit or sum(len(one.body or b"") for one in taken) >= _BATCH_BYTES
+                leaves_some = _is_full(taken, limit)
                 if leaves_some:
                     self._leaving += 1
                     self._batch = max(_LEAST_BATCH, min(_BATCH, 2 * len(taken)))
@@ -181,20 +186,18 @@ class Ingester:
                 await webhooks.finish(queue, [webhook])
 
     async def _apply(self, batch: Sequence[ReadWebhook], pass_on: Callable[[], None]) -> None:
-        for tries_left in reversed(range(_TRIES)):
-            try:
-                await self._try_to_apply(batch, pass_on)
-            except TRY_AGAIN:
-                if not tries_left:
-                    raise
-                log.info("ingest_tries_again", webhooks=len(batch))
-            else:
-                return
+        follow = await _again(lambda: self._settle_and_show(batch), len(batch))
+        # No browser that the next batch concerns shall wait for what follows.
+        pass_on()
+        if follow is not None:
+            # By itself: what was new in the commits before is not so a second time.
+            await _again(follow, len(batch))
 
-    async def _try_to_apply(self, batch: Sequence[ReadWebhook], pass_on: Callable[[], None]) -> None:
+    async def _settle_and_show(self, batch: Sequence[ReadWebhook]) -> Callable[[], Awaitable[None]] | None:
+        """Returns what is then to be done for what was new."""
         names, accounts = channel_names(batch), account_names(batch)
         if not names and not accounts:
-            return
+            return None
         async with self._database.borrow() as connection:
             channels = await webhooks.resolve_channels(connection, names)
             of_accounts = await webhooks.resolve_accounts(connection, accounts)
@@ -206,11 +209,7 @@ class Ingester:
         if findings.evidence or findings.failures or findings.receipts or findings.watermarks:
             unmatched, moved = await self._settle(batch, channels, findings)
         new = await self._show(findings)
-        # No browser that the next batch concerns shall wait for what follows.
-        pass_on()
-        if findings.people:
-            await self._ring()
-        await self._follow(findings, new, unmatched, moved)
+        return partial(self._follow, findings, new, unmatched, moved)
 
     async def _settle(
         self, batch: Sequence[ReadWebhook], channels: Mapping[ChannelName, int], findings: Findings
@@ -237,7 +236,7 @@ class Ingester:
         return unmatched, moved
 
     async def _show(self, findings: Findings) -> Shown:
-        """In conversations, after all that concerns deliveries was committed; the caller rings."""
+        """In conversations, after all that concerns deliveries was committed."""
         if not findings.people:
             return Shown([], set())
         lock = inbox_people.locking({(place.workspace_id, place.channel_id) for place, _ in findings.people})
@@ -247,7 +246,10 @@ class Ingester:
     async def _follow(
         self, findings: Findings, new: Shown, unmatched: Sequence[Receipt], moved: Sequence[tuple[int, int]]
     ) -> None:
-        """What follows from all that: campaigns that were answered, states of what conversations show, notices."""
+        """What follows from all that: browsers hear of it, campaigns that were answered, states of what conversations
+        show, notices."""
+        if findings.people:
+            await self._ring()
         copied, told = list[tuple[int, int]](), 0
         if new.answering:
             async with self._database.transaction(KEPT_AND_REPEATABLE) as connection:
@@ -274,6 +276,16 @@ class Ingester:
             ringing.cancel()
 
 
+def _is_full(taken: Sequence[QueuedWebhook], limit: int) -> bool:
+    """By number, by bytes, or because a workspace has had its share."""
+    shares = Counter(webhook.workspace_id for webhook in taken)
+    return (
+        len(taken) >= limit
+        or sum(len(webhook.body or b"") for webhook in taken) >= _BATCH_BYTES
+        or max(shares.values()) >= max(limit // len(shares), webhooks.SHARE)
+    )
+
+
 def _read(taken: Sequence[QueuedWebhook]) -> tuple[list[ReadWebhook], list[tuple[QueuedWebhook, str]]]:
     """The events of those that can be read, and what is wrong with the others."""
     batch: list[ReadWebhook] = []
@@ -292,6 +304,16 @@ def _read(taken: Sequence[QueuedWebhook]) -> tuple[list[ReadWebhook], list[tuple
             unreadable.append((webhook, _in_words(error)))
             log.exception("webhook_parser_failed", workspace_id=webhook.workspace_id, webhook_id=webhook.id)
     return batch, unreadable
+
+
+async def _again(work: Callable[[], Awaitable[_Done]], webhooks_taken: int) -> _Done:
+    """Until nobody is in its way."""
+    for _ in range(_TRIES - 1):
+        try:
+            return await work()
+        except TRY_AGAIN:
+            log.info("ingest_tries_again", webhooks=webhooks_taken)
+    return await work()
 
 
 async def _set_aside(queue: Connection, webhook: QueuedWebhook, error: Exception) -> None:

@@ -169,7 +169,10 @@ WITH n AS MATERIALIZED (
 UPDATE conversation_messages m SET
     state = n.state, error_code = n.error_code, error_title = n.error_title, version = m.version + 1
 FROM n
-WHERE m.workspace_id = n.workspace_id AND m.id = n.id AND m.state <> n.state
+WHERE m.workspace_id = n.workspace_id AND m.id = n.id
+  -- Upwards alone: of two who follow at once, the later may have read less.
+  AND array_position(ARRAY['accepted', 'failed', 'delivered', 'read'], m.state)
+      < array_position(ARRAY['accepted', 'failed', 'delivered', 'read'], n.state)
 RETURNING m.workspace_id, m.id
 """
 

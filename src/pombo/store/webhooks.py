@@ -90,8 +90,8 @@ FROM (
 WHERE before IS NULL OR before < $2
 ORDER BY n
 """
-# What one workspace may take of a batch at least: with fewer, a batch costs more than it carries.
-_SHARE = 50
+SHARE = 50
+"""What one workspace may take of a batch at least: with fewer, a batch costs more than it carries."""
 
 _POSTPONE = """
 UPDATE webhook_queue SET attempts = attempts + 1, error = $3, due_at = now() + $4
@@ -141,7 +141,7 @@ async def take(connection: Connection, limit: int, max_bytes: int) -> list[Queue
 
     At most `limit`, and no further one once their bodies reach `max_bytes`. For a `PATIENT` transaction.
     """
-    return [QueuedWebhook(*row) for row in await connection.fetch(_TAKE, limit, max_bytes, _SHARE)]
+    return [QueuedWebhook(*row) for row in await connection.fetch(_TAKE, limit, max_bytes, SHARE)]
 
 
 async def finish(connection: Connection, webhooks: Sequence[QueuedWebhook]) -> None:
