@@ -74,6 +74,13 @@ async def build(connection: Connection, box: SecretBox) -> House:
     return house
 
 
+async def number_of(connection: Connection, house: House) -> int:
+    channel: int = await connection.fetchval(
+        "SELECT id FROM channels WHERE workspace_id = $1 AND kind = 'whatsapp'", house.workspace_id
+    )
+    return channel
+
+
 async def apply(
     ingester: Ingester, connection: Connection, house: House, bodies: list[bytes], sizes: list[int]
 ) -> None:
@@ -205,9 +212,7 @@ async def test_a_contact_that_was_imported_is_the_one_who_writes(
     database: Database, connection: Connection, box: SecretBox
 ) -> None:
     house = await build(connection, box)
-    channel = await connection.fetchval(
-        "SELECT id FROM channels WHERE workspace_id = $1 AND kind = 'whatsapp'", house.workspace_id
-    )
+    channel = await number_of(connection, house)
     await contacts.save_contacts(
         connection, WorkspaceId(house.workspace_id), [NewContact(channel, f"+{PHONE}", {"first_name": "Ana"})]
     )
@@ -594,9 +599,7 @@ async def test_a_former_number_is_its_owners_until_the_next_one_comes_with_it(
 ) -> None:
     """A receipt names the number written to, another that WhatsApp has for it, and the user's id."""
     house = await build(connection, box)
-    channel = await connection.fetchval(
-        "SELECT id FROM channels WHERE workspace_id = $1 AND kind = 'whatsapp'", house.workspace_id
-    )
+    channel = await number_of(connection, house)
     began = datetime(2026, 11, 1, tzinfo=UTC)
 
     async def seen(hours: int, *now: str, formerly: Sequence[str] = ()) -> int:
@@ -727,9 +730,7 @@ async def test_a_batch_on_tables_never_analyzed_reads_a_few_rows_a_message(
 ) -> None:
     """The planner takes them for empty and would, left alone, read them whole for each message."""
     house = await build(connection, box)
-    channel = await connection.fetchval(
-        "SELECT id FROM channels WHERE workspace_id = $1 AND kind = 'whatsapp'", house.workspace_id
-    )
+    channel = await number_of(connection, house)
     place = Place(house.workspace_id, channel)
 
     def said(first: int, count: int) -> list[tuple[Place, PersonEvent]]:
