@@ -136,11 +136,14 @@ FROM noted WHERE is_new GROUP BY 1, 2
 # Taps on what we sent, not words.
 CLICKS = ("postback", "quick_reply", "button", "interactive")
 
-_COPY = """
+# Of copies, by what the delivery log ranks from 2 on.
+_STATES = "ARRAY['accepted', 'failed', 'delivered', 'read']"
+
+_COPY = f"""
 INSERT INTO conversation_messages (workspace_id, conversation_id, channel_id, direction, author, run_id, message_id,
                                    provider_id, at, state, error_code, error_title, kind, text, content)
 SELECT workspace_id, conversation_id, channel_id, 'out', 'campaign', run_id, message_id, provider_id, at,
-       (ARRAY['accepted', 'failed', 'delivered', 'read'])[state - 1], error_code, error_title, kind, text, content
+       ({_STATES})[state - 1], error_code, error_title, kind, text, content
 FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::text[], $7::timestamptz[],
             $8::smallint[], $9::integer[], $10::text[], $11::text[], $12::text[], $13::jsonb[])
     AS n (workspace_id, conversation_id, channel_id, run_id, message_id, provider_id, at, state, error_code,
@@ -151,10 +154,9 @@ RETURNING workspace_id, id, conversation_id, message_id
 """
 
 # The state of a campaign's message is the delivery log's, whose copies here follow it.
-_FOLLOW_STATE = """
+_FOLLOW_STATE = f"""
 WITH n AS MATERIALIZED (
-    SELECT c.workspace_id, c.id, (ARRAY['accepted', 'failed', 'delivered', 'read'])[d.state - 1] AS state,
-           d.error_code, d.error_title
+    SELECT c.workspace_id, c.id, d.state - 1 AS place, d.error_code, d.error_title
     FROM (SELECT DISTINCT * FROM unnest($1::bigint[], $2::bigint[]) AS r (workspace_id, message_id)) r
     CROSS JOIN LATERAL (
         SELECT workspace_id, id, message_id FROM conversation_messages
@@ -167,12 +169,11 @@ WITH n AS MATERIALIZED (
     ) d
 )
 UPDATE conversation_messages m SET
-    state = n.state, error_code = n.error_code, error_title = n.error_title, version = m.version + 1
+    state = ({_STATES})[n.place], error_code = n.error_code, error_title = n.error_title, version = m.version + 1
 FROM n
 WHERE m.workspace_id = n.workspace_id AND m.id = n.id
   -- Upwards alone: of two who follow at once, the later may have read less.
-  AND array_position(ARRAY['accepted', 'failed', 'delivered', 'read'], m.state)
-      < array_position(ARRAY['accepted', 'failed', 'delivered', 'read'], n.state)
+  AND array_position({_STATES}, m.state) < n.place
 RETURNING m.workspace_id, m.id
 """
 
