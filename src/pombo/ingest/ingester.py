@@ -46,7 +46,7 @@ _LEAST_BATCH = 20
 _POLL_S = 1.0
 # Where no more waits than one batch takes, they are taken so far apart: one of a few costs about the same as one of
 # some tens, and all that a stream of small ones takes of the machine, browsers wait for.
-_GATHER_S = 0.035
+_GATHER_S = 0.025
 # One takes and shows the next batch while the other sees to what follows from the last.
 _LOOPS = 2
 # A bad webhook's attempts, 2, 4, 8 and 16 s apart: enough to outlive a hiccup, not to hide a bug.
