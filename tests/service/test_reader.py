@@ -181,6 +181,6 @@ async def test_after_the_databases_clock_was_put_back_what_is_due_by_it_is_read(
 
         assert await enqueued("second", planned, 1.0) == ["first", "second"]
         for now in range(2, 200):
-            assert await enqueued(str(now), planned + timedelta(milliseconds=now), float(now)) == [str(now)]
+            assert await enqueued(str(now), planned + timedelta(microseconds=now), float(now)) == [str(now)]
         put_back = timedelta(minutes=5)
         assert await enqueued("after", planned - put_back, 200.0) == ["after"]
