@@ -32,10 +32,8 @@ _CONFIG = """
 max_connections = 200
 max_wal_size = 4GB
 checkpoint_timeout = 15min
-# Commits wait while a new file of the log is filled with zeroes, each 16 MB for 50 ms: new ones are not filled, and
-# used ones are kept for what a campaign writes after a quiet day.
+# Else commits wait while each new file of the log, 16 MB, is filled with zeroes: 50 ms and more.
 wal_init_zero = off
-min_wal_size = 1GB
 timezone = UTC
 log_timezone = UTC
 jit = off
