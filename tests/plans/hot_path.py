@@ -342,7 +342,7 @@ async def pages_through_what_was_kept(connection: Connection, slices: Slices) ->
 # Of so few the planner may read all, and rightly.
 @work(pages=8_000, whole=("webhook_queue", f"webhook_log_{TODAY:%Y%m%d}"))
 async def takes_webhooks(connection: Connection, slices: Slices) -> None:
-    taken = await webhooks.take(connection, 500, 10_000_000)
+    taken = (await webhooks.take(connection, 500, 10_000_000)).webhooks
     assert len(taken) == 500
     await webhooks.finish(connection, taken)
 

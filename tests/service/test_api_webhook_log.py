@@ -107,7 +107,7 @@ async def test_a_failed_one_is_applied_once_more_alone_or_with_all_others(api: A
 
 async def test_a_replay_waits_for_the_ingester_that_has_the_webhook_in_hand(api: Api, database: Database) -> None:
     async with database.transaction() as queue:
-        taken = await webhooks.take(queue, 10, 10_000)
+        taken = (await webhooks.take(queue, 10, 10_000)).webhooks
         asking = asyncio.create_task(api.http.post(f"/api/webhooks/{taken[0].id}/replay"))
         pid = queue.get_server_pid()
         async with database.borrow() as other, asyncio.timeout(10):

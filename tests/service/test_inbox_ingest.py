@@ -19,7 +19,7 @@ from pombo.ingest.conversing import converse
 from pombo.ingest.gathering import PersonEvent, Place
 from pombo.ingest.ingester import Ingester
 from pombo.meta.webhooks import parse_webhook
-from pombo.store import contacts, conversations, inbox_people, inbox_threads, preferences, settlement
+from pombo.store import contacts, conversations, inbox_people, inbox_threads, preferences, replies, settlement
 from pombo.store.contacts import NewContact
 from pombo.store.database import Connection, Database
 from pombo.store.inbox_identities import Sighting
@@ -91,6 +91,8 @@ async def apply(
         while await ingester.run_once():
             pass
         bodies = bodies[size:]
+    async with connection.transaction():
+        await replies.follow(connection, 500)
     assert await connection.fetchval("SELECT count(*) FROM webhook_queue") == 0
     assert await connection.fetch("SELECT error FROM webhook_errors") == []
 

@@ -7,7 +7,9 @@ import pytest
 
 from pombo.ingest import ingester as ingester_module
 from pombo.ingest.ingester import Ingester
+from pombo.store import webhooks
 from pombo.store.database import Connection, Database
+from pombo.store.webhooks import SignedWebhook
 from tests.delivery_log import House, figures
 from tests.service.test_ingest import arrive, connection, house, number, page, page_webhook, read
 
@@ -90,3 +92,27 @@ async def test_the_next_batch_is_shown_while_what_follows_from_the_last_is_seen_
 
 def said(mid: str) -> bytes:
     return page_webhook({"sender": {"id": "77"}, "timestamp": 1, "message": {"mid": mid, "text": "Hello"}})
+
+
+async def test_only_bytes_make_the_next_batches_smaller(
+    database: Database, connection: Connection, house: House, page: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ingester_module, "_BATCH_BYTES", 100_000)
+    sent = page_webhook({"sender": {"id": "77"}, "timestamp": 1, "optin": {"ref": "x"}})
+    await webhooks.append(connection, [SignedWebhook(house.workspace_id + 1, house.app_id, sent)])
+    await connection.execute("UPDATE webhook_queue SET due_at = now() + interval '1 hour'")
+    worker = Ingester(database)
+
+    await arrive(connection, house, *[sent] * 300)
+    assert await worker.run_once() == 250  # its share, beside the one who waits
+    assert worker._batch == 500
+
+    assert await worker.run_once() == 50
+
+    await arrive(connection, house, *[page_webhook({"text": "x" * 4_000})] * 60)
+    await worker.run_once()
+    assert worker._batch < 100
+    await arrive(connection, house, *[sent] * 300)
+    for _ in range(3):
+        await worker.run_once(worker._batch)
+    assert worker._batch > 100

@@ -23,7 +23,7 @@ async def connection(database: Database) -> AsyncIterator[Connection]:
 
 async def bodies(database: Database, limit: int = 100, max_bytes: int = _NO_LIMIT) -> list[bytes | None]:
     async with database.transaction() as connection:
-        return [webhook.body for webhook in await webhooks.take(connection, limit, max_bytes)]
+        return [webhook.body for webhook in (await webhooks.take(connection, limit, max_bytes)).webhooks]
 
 
 async def test_what_is_appended_is_logged_and_queued_in_order(database: Database, connection: Connection) -> None:
@@ -31,7 +31,7 @@ async def test_what_is_appended_is_logged_and_queued_in_order(database: Database
     await webhooks.append(connection, [SignedWebhook(1, 7, b"third")])
 
     async with database.transaction() as queue:
-        taken = await webhooks.take(queue, 100, _NO_LIMIT)
+        taken = (await webhooks.take(queue, 100, _NO_LIMIT)).webhooks
         assert [(w.app_id, w.body, w.attempts) for w in taken] == [
             (7, b"first", 0),
             (8, b"\x00\xff second", 0),
@@ -75,7 +75,7 @@ async def test_two_workers_take_different_webhooks_and_a_dead_ones_are_free_agai
     await webhooks.append(connection, [SignedWebhook(1, 1, b"%d" % n) for n in range(4)])
 
     async with database.transaction() as first:
-        mine = await webhooks.take(first, 2, _NO_LIMIT)
+        mine = (await webhooks.take(first, 2, _NO_LIMIT)).webhooks
         assert [webhook.body for webhook in mine] == [b"0", b"1"]
         assert await bodies(database) == [b"2", b"3"]
 
@@ -89,6 +89,36 @@ async def test_a_batch_ends_once_its_bodies_are_large_enough_but_never_empty(
 
     assert len(await bodies(database, max_bytes=1)) == 1
     assert len(await bodies(database, max_bytes=250)) == 3
+
+
+@pytest.mark.parametrize(
+    ("appended", "limit", "max_bytes", "full", "by_bytes"),
+    [
+        ([60], 200, 1_000_000, False, False),
+        ([60], 60, 1_000_000, True, False),
+        ([60], 200, 1_000, True, True),
+        # Of the other, which waits for another attempt, nothing is due: its share stays free.
+        ([60, 1], 100, 1_000_000, True, False),
+        ([100, 1], 200, 1_000_000, True, False),
+        ([99, 1], 200, 1_000_000, False, False),
+    ],
+)
+async def test_a_batch_is_full_by_number_by_bytes_or_because_a_workspace_had_its_share(
+    database: Database,
+    connection: Connection,
+    appended: list[int],
+    limit: int,
+    max_bytes: int,
+    full: bool,
+    by_bytes: bool,
+) -> None:
+    for workspace_id, count in enumerate(appended, 1):
+        await webhooks.append(connection, [SignedWebhook(workspace_id, 1, b"x" * 100)] * count)
+    await connection.execute("UPDATE webhook_queue SET due_at = now() + interval '1 hour' WHERE workspace_id = 2")
+
+    async with database.transaction() as queue:
+        taken = await webhooks.take(queue, limit, max_bytes)
+    assert (taken.is_full, taken.by_bytes) == (full, by_bytes)
 
 
 async def test_the_backlog_of_one_workspace_never_fills_a_batch_while_another_waits(
@@ -108,7 +138,7 @@ async def test_a_postponed_webhook_waits_for_its_time_and_keeps_its_error(
 ) -> None:
     await webhooks.append(connection, [SignedWebhook(1, 1, b"bad")])
     async with database.transaction() as queue:
-        [bad] = await webhooks.take(queue, 1, _NO_LIMIT)
+        [bad] = (await webhooks.take(queue, 1, _NO_LIMIT)).webhooks
         await webhooks.postpone(queue, bad, "It broke.", timedelta(hours=1))
 
     assert await bodies(database) == []
@@ -122,7 +152,7 @@ async def test_a_webhook_given_up_leaves_the_queue_for_the_list_of_errors(
 ) -> None:
     await webhooks.append(connection, [SignedWebhook(1, 1, b"bad"), SignedWebhook(1, 1, b"good")])
     async with database.transaction() as queue:
-        bad, _ = await webhooks.take(queue, 2, _NO_LIMIT)
+        bad, _ = (await webhooks.take(queue, 2, _NO_LIMIT)).webhooks
         await webhooks.give_up(queue, [(bad, "Not JSON.")])
 
     assert await bodies(database) == [b"good"]
@@ -135,7 +165,7 @@ async def test_a_webhook_whose_bytes_are_gone_is_still_taken(database: Database,
     await connection.execute("DELETE FROM webhook_log")
 
     async with database.transaction() as queue:
-        [taken] = await webhooks.take(queue, 1, _NO_LIMIT)
+        [taken] = (await webhooks.take(queue, 1, _NO_LIMIT)).webhooks
 
     assert isinstance(taken, QueuedWebhook)
     assert (taken.app_id, taken.body) == (None, None)

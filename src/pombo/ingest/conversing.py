@@ -52,8 +52,8 @@ _EMOJI = 64
 
 
 class Shown(NamedTuple):
-    of_apps: list[tuple[int, int]]
-    """(workspace, id) of new messages of other programs."""
+    of_apps: set[tuple[int, int, str]]
+    """(workspace, channel, Meta's id) of what other programs sent, new or not."""
     answering: set[tuple[int, int, int]]
     """(workspace, channel, contact) who may have answered a campaign: by what they said, or as whom they turn out."""
     inserted: int = 0
@@ -130,7 +130,11 @@ async def converse(
     await inbox_events.append(connection, created=created, updated=sorted(updated), conversations=sorted(touched))
     found_out = {(one.workspace_id, one.contact_id) for one in people.merged} | people.identified
     return Shown(
-        [(row.workspace_id, row.id) for row in inserted if row.author == "app"],
+        {
+            (*place, event.provider_id)
+            for place, event, _ in heard
+            if isinstance(event, ThreadMessage) and event.author == "app"
+        },
         {
             (*place, contact)
             for place, event, contact in heard

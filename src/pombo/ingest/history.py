@@ -17,11 +17,11 @@ import msgspec
 
 from pombo.domain.news import NEWS_FOR
 from pombo.domain.opt_out import OptWords
-from pombo.ingest.answering import answer, follow
+from pombo.ingest.answering import answer
 from pombo.ingest.conversing import Shown, converse
 from pombo.ingest.gathering import PersonEvent, Place, in_its_time
 from pombo.meta.history import HistoryPage, read_page
-from pombo.store import channel_jobs, events, inbox_people, own_messages, syncs
+from pombo.store import app_receipts, channel_jobs, events, inbox_people, own_messages, syncs
 from pombo.store.channel_jobs import FetchedJob
 from pombo.store.database import TRY_AGAIN, Connection, Database
 from pombo.store.errors import DatabaseUnavailable
@@ -70,15 +70,14 @@ class HistoryReader:
     async def run_once(self) -> bool:
         """Applies one page; False where none waits. Raises DatabaseUnavailable, or whatever applying it raised."""
         taken: list[FetchedJob] = []
-        new = Shown([], set())
-        copied: list[tuple[int, int]] = []
+        new = Shown(set(), set())
         try:
             async with self._database.transaction(KEPT_AND_REPEATABLE) as connection:
                 taken = await channel_jobs.take_fetched(connection, 1)
                 for job in taken:
                     new = await self._apply(connection, job)
                 if new.answering:
-                    copied = await answer(connection, new.answering)
+                    await answer(connection, new.answering)
         except (DatabaseUnavailable, *TRY_AGAIN):
             raise
         except Exception:
@@ -87,9 +86,9 @@ class HistoryReader:
             raise
         for job in taken:
             self._failures.pop(job.id, None)
-        if new.of_apps or copied:
+        if new.of_apps:
             async with self._database.transaction() as connection:
-                await follow(connection, new.of_apps, copied)
+                await app_receipts.follow(connection, new.of_apps)
         if taken:
             async with self._database.borrow() as connection:
                 await events.ring(connection)
@@ -110,7 +109,7 @@ class HistoryReader:
 
     async def _apply(self, connection: Connection, job: FetchedJob) -> Shown:
         """Returns what the inbox newly shows."""
-        nothing = Shown([], set())
+        nothing = Shown(set(), set())
         payload: dict[str, Any] = msgspec.json.decode(job.payload)
         fetched: dict[str, Any] = msgspec.json.decode(job.result)
         sync = await syncs.lock(connection, job.workspace_id, int(payload["syncId"]))
@@ -176,7 +175,7 @@ class HistoryReader:
             if message.author == "contact" or (message.provider_id not in known and message.at < now - _SETTLED_AFTER)
         ]
         if not said:
-            return Shown([], set())
+            return Shown(set(), set())
         await inbox_people.lock_channels(connection, [place])
         return await converse(connection, said, self._words, news_since=max(added_at, now - NEWS_FOR))
 

@@ -1,37 +1,27 @@
 """The loop that takes queued webhooks and applies them in batches."""
 
 import asyncio
-from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from functools import partial
 from typing import TypeVar
 
 from pombo.domain.opt_out import OptWords
-from pombo.ingest.answering import answer, follow
+from pombo.ingest.answering import answer
 from pombo.ingest.conversing import Shown, converse
-from pombo.ingest.gathering import Findings, ReadWebhook, account_names, channel_names, gather, in_full, waves
+from pombo.ingest.gathering import Findings, ReadWebhook, account_names, channel_names, gather, in_full
 from pombo.ingest.notices import heed
 from pombo.ingest.people import renamed
-from pombo.ingest.status_errors import heed as heed_failures
+from pombo.ingest.settling import settle
 from pombo.meta.webhooks import WebhookFormatError, parse_webhook
-from pombo.store import (
-    channel_evidence,
-    early_receipts,
-    inbox_people,
-    own_messages,
-    receipts,
-    settlement,
-    webhooks,
-)
+from pombo.store import app_receipts, early_receipts, inbox_people, webhooks
 from pombo.store.database import TRY_AGAIN, Connection, Database
-from pombo.store.early_receipts import AcceptedMessage
 from pombo.store.errors import DatabaseUnavailable
 from pombo.store.events import ring
 from pombo.store.planning import KEPT_AND_REPEATABLE
 from pombo.store.receipts import Receipt
-from pombo.store.webhooks import ChannelName, QueuedWebhook
+from pombo.store.webhooks import QueuedWebhook
 from pombo.telemetry import log
 
 _Done = TypeVar("_Done")
@@ -138,18 +128,19 @@ class Ingester:
         try:
             async with self._database.transaction(webhooks.PATIENT, bounded=False) as queue:
                 taken = await webhooks.take(queue, limit, _BATCH_BYTES)
-                if not taken:
+                if not taken.webhooks:
                     return 0
-                leaves_some = _is_full(taken, limit)
+                leaves_some = taken.is_full
                 if leaves_some:
                     self._leaving += 1
-                    self._batch = max(_LEAST_BATCH, min(_BATCH, 2 * len(taken)))
+                    likely = 2 * (len(taken.webhooks) if taken.by_bytes else self._batch)
+                    self._batch = max(_LEAST_BATCH, min(_BATCH, likely))
                     # What this loop waits for the database, the other has for reading.
                     pass_on()
                 elif not self._leaving:
                     self._gathers_until = asyncio.get_running_loop().time() + _GATHER_S
-                await self._apply_taken(queue, taken, pass_on)
-                return len(taken)
+                await self._apply_taken(queue, taken.webhooks, pass_on)
+                return len(taken.webhooks)
         finally:
             if leaves_some:
                 self._leaving -= 1
@@ -186,15 +177,14 @@ class Ingester:
                 await webhooks.finish(queue, [webhook])
 
     async def _apply(self, batch: Sequence[ReadWebhook], pass_on: Callable[[], None]) -> None:
-        follow = await _again(lambda: self._settle_and_show(batch), len(batch))
+        follow = await self._settle_and_show(batch)
         # No browser that the next batch concerns shall wait for what follows.
         pass_on()
         if follow is not None:
-            # By itself: what was new in the commits before is not so a second time.
-            await _again(follow, len(batch))
+            await follow()
 
     async def _settle_and_show(self, batch: Sequence[ReadWebhook]) -> Callable[[], Awaitable[None]] | None:
-        """Returns what is then to be done for what was new."""
+        """Returns what is then to be done for what was said."""
         names, accounts = channel_names(batch), account_names(batch)
         if not names and not accounts:
             return None
@@ -205,63 +195,63 @@ class Ingester:
         if unknown:
             log.info("webhook_channels_unknown", channels=unknown)
         findings = gather(batch, channels, of_accounts)
-        unmatched, moved = list[Receipt](), list[tuple[int, int]]()
+        unmatched: list[Receipt] = []
         if findings.evidence or findings.failures or findings.receipts or findings.watermarks:
-            unmatched, moved = await self._settle(batch, channels, findings)
-        new = await self._show(findings)
-        return partial(self._follow, findings, new, unmatched, moved)
-
-    async def _settle(
-        self, batch: Sequence[ReadWebhook], channels: Mapping[ChannelName, int], findings: Findings
-    ) -> tuple[list[Receipt], list[tuple[int, int]]]:
-        """All that concerns deliveries. Returns the receipts of none, and (workspace, message) of those that moved."""
-        async with self._database.transaction() as connection:
-            evidence, heard = await receipts.sift(connection, findings.evidence)
-            for wave in waves(evidence):
-                await settlement.settle_evidence(connection, wave)
-            left, confirmed = await receipts.sift(connection, evidence)
-            unknown_messages = await own_messages.unknown(connection, left)
-            heard += confirmed
-            await heed_failures(connection, findings.failures)
-            unmatched, moved, elsewhere = await receipts.apply(connection, findings.receipts)
-            await early_receipts.keep(connection, unmatched, findings.watermarks)
-            await channel_evidence.note(connection, heard)
-        if unknown_messages:
-            findings.people.extend(in_full(batch, channels, unknown_messages))
-        findings.people.extend(renamed(elsewhere))
-        settled = [AcceptedMessage(e.workspace_id, e.channel_id, e.message_id, e.provider_id, e.day) for e in evidence]
-        if settled or unmatched or findings.watermarks:
-            async with self._database.transaction() as connection:
-                moved += await early_receipts.catch_up(connection, unmatched, findings.watermarks, settled)
-        return unmatched, moved
+            settled = await self._apart(partial(settle, findings=findings))
+            unmatched = settled.unmatched
+            if settled.unknown:
+                findings.people.extend(in_full(batch, channels, settled.unknown))
+            findings.people.extend(renamed(settled.renamed))
+            if settled.accepted or unmatched or findings.watermarks:
+                await self._apart(
+                    partial(
+                        early_receipts.catch_up,
+                        receipts=unmatched,
+                        watermarks=findings.watermarks,
+                        settled=settled.accepted,
+                    )
+                )
+        shown = await self._show(findings)
+        return partial(self._follow, findings, shown, unmatched)
 
     async def _show(self, findings: Findings) -> Shown:
         """In conversations, after all that concerns deliveries was committed."""
         if not findings.people:
-            return Shown([], set())
+            return Shown(set(), set())
         lock = inbox_people.locking({(place.workspace_id, place.channel_id) for place, _ in findings.people})
-        async with self._database.transaction(KEPT_AND_REPEATABLE, lock) as connection:
-            return await converse(connection, findings.people, self._words)
+        return await self._apart(partial(converse, said=findings.people, words=self._words), KEPT_AND_REPEATABLE, lock)
 
-    async def _follow(
-        self, findings: Findings, new: Shown, unmatched: Sequence[Receipt], moved: Sequence[tuple[int, int]]
-    ) -> None:
-        """What follows from all that: browsers hear of it, campaigns that were answered, states of what conversations
-        show, notices."""
+    async def _follow(self, findings: Findings, shown: Shown, unmatched: Sequence[Receipt]) -> None:
+        """What follows: browsers hear of it, campaigns that were answered, receipts of what others sent, notices."""
         if findings.people:
             await self._ring()
-        copied, told = list[tuple[int, int]](), 0
-        if new.answering:
-            async with self._database.transaction(KEPT_AND_REPEATABLE) as connection:
-                copied = await answer(connection, new.answering)
-        if new.of_apps or copied or unmatched or moved or findings.watermarks:
-            async with self._database.transaction() as connection:
-                told = await follow(connection, new.of_apps, [*moved, *copied], unmatched, findings.watermarks)
+        changed = 0
+        if shown.answering:
+            changed += await self._apart(partial(answer, contacts=shown.answering), KEPT_AND_REPEATABLE)
+        if shown.of_apps or unmatched or findings.watermarks:
+            changed += await self._apart(
+                partial(
+                    app_receipts.follow,
+                    messages=shown.of_apps,
+                    receipts=unmatched,
+                    watermarks=findings.watermarks,
+                )
+            )
         if findings.notices:
-            async with self._database.transaction() as connection:
-                await heed(connection, findings.notices)
-        if copied or told:
+            await self._apart(lambda connection: heed(connection, findings.notices))
+        if changed:
             await self._ring()
+
+    async def _apart(self, work: Callable[[Connection], Awaitable[_Done]], *settings: str) -> _Done:
+        """In a transaction of its own, again until nobody is in its way: what others have committed stays."""
+        for _ in range(_TRIES - 1):
+            try:
+                async with self._database.transaction(*settings) as connection:
+                    return await work(connection)
+            except TRY_AGAIN as error:
+                log.info("ingest_tries_again", reason=type(error).__name__)
+        async with self._database.transaction(*settings) as connection:
+            return await work(connection)
 
     async def _ring(self) -> None:
         """After the commit, and at most twice a batch."""
@@ -274,16 +264,6 @@ class Ingester:
             await _first(_POLL_S, stopping, ringing)
         finally:
             ringing.cancel()
-
-
-def _is_full(taken: Sequence[QueuedWebhook], limit: int) -> bool:
-    """By number, by bytes, or because a workspace has had its share."""
-    shares = Counter(webhook.workspace_id for webhook in taken)
-    return (
-        len(taken) >= limit
-        or sum(len(webhook.body or b"") for webhook in taken) >= _BATCH_BYTES
-        or max(shares.values()) >= max(limit // len(shares), webhooks.SHARE)
-    )
 
 
 def _read(taken: Sequence[QueuedWebhook]) -> tuple[list[ReadWebhook], list[tuple[QueuedWebhook, str]]]:
@@ -304,16 +284,6 @@ def _read(taken: Sequence[QueuedWebhook]) -> tuple[list[ReadWebhook], list[tuple
             unreadable.append((webhook, _in_words(error)))
             log.exception("webhook_parser_failed", workspace_id=webhook.workspace_id, webhook_id=webhook.id)
     return batch, unreadable
-
-
-async def _again(work: Callable[[], Awaitable[_Done]], webhooks_taken: int) -> _Done:
-    """Until nobody is in its way."""
-    for _ in range(_TRIES - 1):
-        try:
-            return await work()
-        except TRY_AGAIN:
-            log.info("ingest_tries_again", webhooks=webhooks_taken)
-    return await work()
 
 
 async def _set_aside(queue: Connection, webhook: QueuedWebhook, error: Exception) -> None:

@@ -4,11 +4,11 @@ As there, two sides look for each other, each after its own commit: a receipt is
 message is inserted and looks for what is kept.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from pombo.store import inbox_events
 from pombo.store.database import Connection
-from pombo.store.planning import columns
+from pombo.store.planning import columns, plan_by_index
 from pombo.store.receipts import Receipt, Watermark
 
 _MOVE = """
@@ -68,10 +68,12 @@ WITH told AS (
 _KEPT = f"""
 WITH message AS MATERIALIZED (
     SELECT m.*, c.contact_id
-    FROM unnest($1::bigint[], $2::bigint[]) AS n (workspace_id, id)
+    FROM unnest($1::bigint[], $2::bigint[], $3::text[]) AS n (workspace_id, channel_id, provider_id)
     CROSS JOIN LATERAL (
         SELECT workspace_id, id, conversation_id, channel_id, provider_id, at FROM conversation_messages
-        WHERE workspace_id = n.workspace_id AND id = n.id AND author = 'app' OFFSET 0
+        WHERE workspace_id = n.workspace_id AND channel_id = n.channel_id AND provider_id = n.provider_id
+          AND author = 'app'
+        OFFSET 0
     ) m
     CROSS JOIN LATERAL (
         SELECT contact_id FROM conversations WHERE workspace_id = m.workspace_id AND id = m.conversation_id OFFSET 0
@@ -100,21 +102,26 @@ WITH message AS MATERIALIZED (
 """
 
 
-async def apply(connection: Connection, receipts: Sequence[Receipt], watermarks: Sequence[Watermark]) -> int:
-    """After they were kept, and that was committed. Returns how many messages changed."""
-    changed = 0
-    if receipts:
-        changed += await _tell(connection, await connection.fetch(_BY_RECEIPT, *columns([r[:7] for r in receipts])))
-    if watermarks:
-        changed += await _tell(connection, await connection.fetch(_BY_WATERMARK, *columns(watermarks)))
-    return changed
+async def follow(
+    connection: Connection,
+    messages: Collection[tuple[int, int, str]],
+    receipts: Sequence[Receipt] = (),
+    watermarks: Sequence[Watermark] = (),
+) -> int:
+    """Both sides' look, in a transaction after the commit that showed the messages and kept the others.
 
-
-async def catch_up(connection: Connection, messages: Sequence[tuple[int, int]]) -> int:
-    """What was kept for these new messages (workspace, id), after they were committed; returns how many changed."""
-    return await _tell(connection, await connection.fetch(_KEPT, *columns(messages))) if messages else 0
-
-
-async def _tell(connection: Connection, changed: Sequence[tuple[int, int]]) -> int:
-    await inbox_events.append(connection, updated=[(row[0], row[1]) for row in changed])
+    `messages` are (workspace, channel, Meta's id) of what other programs sent; `receipts` are of none of ours. Returns
+    how many messages changed.
+    """
+    await plan_by_index(connection)
+    # A row of any moves once, and is told of once.
+    changed: set[tuple[int, int]] = set()
+    for statement, rows in (
+        (_BY_RECEIPT, [receipt[:7] for receipt in receipts]),
+        (_BY_WATERMARK, watermarks),
+        (_KEPT, messages),
+    ):
+        if rows:
+            changed |= {tuple(row) for row in await connection.fetch(statement, *columns(rows))}
+    await inbox_events.append(connection, updated=sorted(changed))
     return len(changed)

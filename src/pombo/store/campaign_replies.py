@@ -10,7 +10,6 @@ from collections.abc import Collection, Sequence
 from datetime import date, datetime, timedelta
 from typing import NamedTuple
 
-from pombo.store import inbox_events
 from pombo.store.database import Connection
 from pombo.store.planning import columns
 
@@ -65,7 +64,7 @@ who AS MATERIALIZED (
         WHERE workspace_id = w.workspace_id AND contact_id = w.contact_id OFFSET 0
     ) i
     CROSS JOIN LATERAL (
-        SELECT id, run_id, recipient, intent_at, provider_id, state, error_code, error_title FROM deliveries d
+        SELECT id, day, run_id, recipient, intent_at, provider_id FROM deliveries d
         WHERE d.workspace_id = i.workspace_id AND d.channel_id = i.channel_id AND d.recipient = i.identity
           AND d.day BETWEEN $4 AND $5 AND d.run_id > 0 AND d.state >= 2
         OFFSET 0
@@ -90,18 +89,27 @@ CROSS JOIN LATERAL (
 ) reached
 """
 
+# What is copied is locked, in the order in which receipts lock it, until the copy is there: a receipt that comes
+# meanwhile waits, and then finds the copy (`receipts.move`).
 _FOLLOWED = f"""
-WITH {_SENT}
-SELECT s.workspace_id, s.conversation_id, s.channel_id, s.run_id, s.id, s.provider_id, s.intent_at, s.state,
-       s.error_code, s.error_title, r.content, s.attributes
-FROM sent s
+WITH {_SENT}, new AS MATERIALIZED (
+    SELECT * FROM sent s
+    WHERE EXISTS (
+            SELECT FROM conversation_messages m
+            WHERE m.workspace_id = s.workspace_id AND m.conversation_id = s.conversation_id AND m.author = 'contact'
+              AND m.at > s.intent_at - interval '1 second' AND m.at < s.intent_at + $3)
+      AND NOT EXISTS (SELECT FROM conversation_messages m WHERE m.workspace_id = s.workspace_id AND m.message_id = s.id)
+    ORDER BY s.workspace_id, s.id
+)
+SELECT s.workspace_id, s.conversation_id, s.channel_id, s.run_id, s.id, s.provider_id, s.intent_at, d.state,
+       d.error_code, d.error_title, r.content, s.attributes
+FROM new s
+CROSS JOIN LATERAL (
+    SELECT state, error_code, error_title FROM deliveries
+    WHERE workspace_id = s.workspace_id AND id = s.id AND day = s.day AND day BETWEEN $4 AND $5
+    OFFSET 0 FOR SHARE
+) d
 CROSS JOIN LATERAL (SELECT content FROM runs WHERE workspace_id = s.workspace_id AND id = s.run_id OFFSET 0) r
-WHERE EXISTS (
-        SELECT FROM conversation_messages m
-        WHERE m.workspace_id = s.workspace_id AND m.conversation_id = s.conversation_id AND m.author = 'contact'
-          AND m.at > s.intent_at - interval '1 second' AND m.at < s.intent_at + $3)
-  AND NOT EXISTS (SELECT FROM conversation_messages m WHERE m.workspace_id = s.workspace_id AND m.message_id = s.id)
-ORDER BY s.intent_at, s.id
 """
 
 _COUNT = f"""
@@ -150,49 +158,13 @@ FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[]
           error_title, kind, text, content)
 ORDER BY at
 ON CONFLICT (workspace_id, channel_id, provider_id) DO NOTHING
-RETURNING workspace_id, id, conversation_id, message_id
-"""
-
-# The state of a campaign's message is the delivery log's, whose copies here follow it.
-_FOLLOW_STATE = f"""
-WITH n AS MATERIALIZED (
-    SELECT c.workspace_id, c.id, d.state - 1 AS place, d.error_code, d.error_title
-    FROM (SELECT DISTINCT * FROM unnest($1::bigint[], $2::bigint[]) AS r (workspace_id, message_id)) r
-    CROSS JOIN LATERAL (
-        SELECT workspace_id, id, message_id FROM conversation_messages
-        WHERE workspace_id = r.workspace_id AND message_id = r.message_id AND author = 'campaign' OFFSET 0
-    ) c
-    CROSS JOIN LATERAL (
-        SELECT state, error_code, error_title FROM deliveries
-        WHERE workspace_id = c.workspace_id AND id = c.message_id AND day BETWEEN $3 AND $4 AND state >= 2
-        OFFSET 0
-    ) d
-)
-UPDATE conversation_messages m SET
-    state = ({_STATES})[n.place], error_code = n.error_code, error_title = n.error_title, version = m.version + 1
-FROM n
-WHERE m.workspace_id = n.workspace_id AND m.id = n.id
-  -- Upwards alone: of two who follow at once, the later may have read less.
-  AND array_position({_STATES}, m.state) < n.place
-RETURNING m.workspace_id, m.id
+RETURNING workspace_id, id, conversation_id
 """
 
 
 def _days(today: date) -> tuple[date, date]:
     """Of messages that a reply of now may follow; a month of empty partitions lies ahead, each costs a look."""
     return today - FOLLOWS_FOR - timedelta(days=1), today + timedelta(days=1)
-
-
-async def follow_states(connection: Connection, messages: Collection[tuple[int, int]], today: date) -> int:
-    """Of those of the messages (workspace, our id) that a conversation shows; returns how many changed.
-
-    Called after the commit of what changed the delivery log, and after that of new copies, one of which is the later.
-    """
-    if not messages:
-        return 0
-    changed = await connection.fetch(_FOLLOW_STATE, *columns(messages), *_days(today))
-    await inbox_events.append(connection, updated=[(row[0], row[1]) for row in changed])
-    return len(changed)
 
 
 async def reached(connection: Connection, contacts: Collection[tuple[int, int]]) -> list[tuple[int, int]]:
@@ -213,25 +185,19 @@ async def count(connection: Connection, contacts: Collection[tuple[int, int]], t
 
 
 async def followed(connection: Connection, contacts: Collection[tuple[int, int]], today: date) -> list[Followed]:
+    """What these (workspace, contact) have answered and their conversations do not show yet; locked."""
     if not contacts:
         return []
     rows = await connection.fetch(_FOLLOWED, *columns(contacts), FOLLOWS_FOR, *_days(today))
     return [Followed(*row) for row in rows]
 
 
-class Copied(NamedTuple):
-    workspace_id: int
-    id: int
-    conversation_id: int
-    message_id: int
-
-
-async def copy(connection: Connection, copies: Sequence[CampaignCopy]) -> list[Copied]:
-    """Returns the conversations' new messages."""
+async def copy(connection: Connection, copies: Sequence[CampaignCopy]) -> list[tuple[int, int, int]]:
+    """In the transaction that found them `followed`. Returns (workspace, id, conversation) of the new messages."""
     if not copies:
         return []
     rows = await connection.fetch(
         _COPY,
         *columns([(*one.followed[:10], one.kind, one.text, one.content) for one in copies]),
     )
-    return [Copied(*row) for row in rows]
+    return [tuple(row) for row in rows]

@@ -160,11 +160,8 @@ async def catch_up(
     receipts: Sequence[Receipt] = (),
     watermarks: Sequence[Watermark] = (),
     settled: Sequence[AcceptedMessage] = (),
-) -> list[tuple[int, int]]:
-    """The look at `deliveries` that follows `keep`'s commit, and at what was kept for those just `settled`.
-
-    Returns (workspace, message) of those that it found something for.
-    """
+) -> None:
+    """The look at `deliveries` that follows `keep`'s commit, and at what was kept for those just `settled`."""
     today = await plan_by_index(connection)
     tomorrow = today + DAY
     located, _ = await find(connection, receipts, today)
@@ -187,7 +184,6 @@ async def catch_up(
         rows = await connection.fetch(_LOCATE_BY_WATERMARK, *columns(watermarks), tomorrow)
         moves += [Move(*row) for row in rows]
     await move(connection, moves)
-    return [(move.workspace_id, move.id) for move in moves]
 
 
 async def apply_pending(connection: Connection, accepted: Sequence[Settled]) -> None:

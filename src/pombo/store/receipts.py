@@ -155,16 +155,31 @@ WITH incoming AS (
         error_subcode = NULL,
         error_title = CASE WHEN excluded.state = 3 THEN excluded.error_title END
 ), replied AS (
-    INSERT INTO reply_changes (workspace_id, message_id)
-    SELECT workspace_id, id FROM found WHERE run_id <= 0 AND was < state
+    INSERT INTO reply_changes (workspace_id, message_id) SELECT workspace_id, id FROM found WHERE run_id <= 0
+), counted AS (
+    INSERT INTO run_deltas (workspace_id, run_id, delivered, read, undelivered)
+    SELECT workspace_id, run_id,
+           count(*) FILTER (WHERE was < 4 AND state >= 4),
+           count(*) FILTER (WHERE was < 5 AND state = 5),
+           count(*) FILTER (WHERE was < 3 AND state = 3) - count(*) FILTER (WHERE was = 3 AND state > 3)
+    FROM found WHERE was < state
+    GROUP BY workspace_id, run_id
 )
-INSERT INTO run_deltas (workspace_id, run_id, delivered, read, undelivered)
-SELECT workspace_id, run_id,
-       count(*) FILTER (WHERE was < 4 AND state >= 4),
-       count(*) FILTER (WHERE was < 5 AND state = 5),
-       count(*) FILTER (WHERE was < 3 AND state = 3) - count(*) FILTER (WHERE was = 3 AND state > 3)
-FROM found WHERE was < state
-GROUP BY workspace_id, run_id
+SELECT workspace_id, id FROM found WHERE run_id > 0
+"""
+
+# Whoever copies a campaign's message into a conversation has it locked until the copy is there (`campaign_replies`). So
+# what has moved was copied before, which this finds, or is copied as it is now: hence a statement of its own, which
+# sees what was committed while the other waited for locks.
+_TELL = """
+INSERT INTO reply_changes (workspace_id, message_id)
+SELECT r.workspace_id, r.message_id
+FROM unnest($1::bigint[], $2::bigint[]) AS r (workspace_id, message_id)
+CROSS JOIN LATERAL (
+    SELECT FROM conversation_messages
+    WHERE workspace_id = r.workspace_id AND message_id = r.message_id AND author = 'campaign'
+    OFFSET 0 LIMIT 1
+) copy
 """
 
 DAY = timedelta(days=1)
@@ -198,8 +213,6 @@ async def sift(connection: Connection, evidence: Sequence[Evidence]) -> tuple[li
 class Applied(NamedTuple):
     unmatched: list[Receipt]
     """Those of no message that is known yet."""
-    found: list[tuple[int, int]]
-    """(workspace, message) of the others, whether they moved or not."""
     renamed: list[Located]
     """Those of the receipts whose status calls the recipient otherwise than the message was addressed."""
 
@@ -207,7 +220,7 @@ class Applied(NamedTuple):
 async def apply(connection: Connection, receipts: Sequence[Receipt]) -> Applied:
     """Moves what it finds."""
     if not receipts:
-        return Applied([], [], [])
+        return Applied([], [])
     today = await plan_by_index(connection)
     located, unmatched = await find(connection, receipts, today)
     await move(
@@ -217,9 +230,7 @@ async def apply(connection: Connection, receipts: Sequence[Receipt]) -> Applied:
             for receipt, id, day, _, _ in located
         ],
     )
-    return Applied(
-        unmatched, [(one.receipt.workspace_id, one.id) for one in located], [one for one in located if _renames(one)]
-    )
+    return Applied(unmatched, [one for one in located if _renames(one)])
 
 
 async def locate(connection: Connection, receipts: Sequence[Receipt]) -> list[Located]:
@@ -276,6 +287,9 @@ def _renames(located: Located) -> bool:
 
 
 async def move(connection: Connection, moves: Sequence[Move]) -> None:
-    if moves:
-        days = [move.day for move in moves]
-        await connection.execute(_MOVE, *columns(moves), min(days), max(days))
+    """And leaves word of it in `reply_changes` where a conversation shows the message."""
+    if not moves:
+        return
+    days = [move.day for move in moves]
+    if of_runs := await connection.fetch(_MOVE, *columns(moves), min(days), max(days)):
+        await connection.execute(_TELL, *columns(of_runs))

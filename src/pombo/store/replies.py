@@ -1,13 +1,13 @@
-"""Agents' replies: messages of a conversation that are sent, and what becomes of them.
+"""Agents' replies: messages of a conversation that are sent, and what becomes of them, and of copied campaigns.
 
 A reply is a conversation's message and a direct message in the outbox, written in one transaction. From then on the
 outbox and the delivery log know its state, and the thread shows it:
 
-    settlement, receipts, doubts ──same statement──▶ reply_changes ──bell──▶ follow ──▶ conversation_messages, events
+    settlement, receipts, doubts ──same transaction──▶ reply_changes ──bell──▶ follow ──▶ conversation_messages, events
 
-Only messages of no run (streams 0 and below) write to `reply_changes`, so bulk pays nothing. `follow` reads the state
-as it is by then, with the message locked: however often and in whatever order it is called, the last call shows the
-truth.
+Of a run's messages only receipts of those that a conversation shows (`campaign_replies`) write to `reply_changes`, so
+bulk pays nothing. `follow` reads the state as it is by then, with the message locked: however often and in whatever
+order it is called, the last call shows the truth.
 """
 
 import json
@@ -145,7 +145,8 @@ CROSS JOIN LATERAL (
 ) m
 """
 
-# Of a message that is in neither table any more (the log's retention is over) nothing new is known.
+# Of a message that is in neither table any more (the log's retention is over) nothing new is known. None was attempted
+# before it stood in its thread: earlier partitions are not looked at.
 _FOLLOW = """
 UPDATE conversation_messages m SET state = n.state, provider_id = coalesce(n.provider_id, m.provider_id),
     error_code = n.error_code, error_title = n.error_title, version = m.version + 1
@@ -161,7 +162,8 @@ FROM (
         SELECT (ARRAY['failed', 'failed', 'accepted', 'failed', 'delivered', 'read'])[d.state + 1] AS state,
                d.provider_id, d.error_code,
                CASE WHEN d.state = 0 THEN 'Cancelled' ELSE d.error_title END AS error_title
-        FROM deliveries d WHERE d.workspace_id = m.workspace_id AND d.id = m.message_id
+        FROM deliveries d
+        WHERE d.workspace_id = m.workspace_id AND d.id = m.message_id AND d.day >= (m.at AT TIME ZONE 'UTC')::date - 1
         UNION ALL
         SELECT CASE WHEN o.state = 'u' THEN 'uncertain' ELSE 'queued' END, NULL, NULL, NULL
         FROM outbox o WHERE o.workspace_id = m.workspace_id AND o.id = m.message_id
@@ -270,7 +272,7 @@ async def queue_again(connection: Connection, workspace_id: WorkspaceId, id: int
 
 
 async def follow(connection: Connection, limit: int) -> int:
-    """Shows what became of replies; returns how many changes it took. In one transaction, which a crash may lose: the
+    """Shows what became of messages; returns how many changes it took. In one transaction, which a crash may lose: the
     changes are there again then."""
     await plan_by_index(connection)
     taken = [tuple(row) for row in await connection.fetch(_TAKE, limit)]

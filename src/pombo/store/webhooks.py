@@ -4,6 +4,7 @@
 finished, so a worker that dies in between leaves it to the others at once.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from datetime import date, datetime, timedelta
 from typing import NamedTuple
@@ -33,6 +34,13 @@ class QueuedWebhook(NamedTuple):
     body: bytes | None
     received_at: datetime | None
     """All three are None when the log's partition was dropped before the webhook was applied."""
+
+
+class Taken(NamedTuple):
+    webhooks: list[QueuedWebhook]
+    is_full: bool
+    """By number, by bytes, or because a workspace has had its share: more may wait."""
+    by_bytes: bool
 
 
 class ChannelName(NamedTuple):
@@ -69,28 +77,31 @@ WITH RECURSIVE tenant AS (
     UNION ALL
     SELECT (SELECT min(q.workspace_id) FROM webhook_queue q WHERE q.workspace_id > t.workspace_id)
     FROM tenant t WHERE t.workspace_id IS NOT NULL
+), shared AS MATERIALIZED (
+    -- Those who wait for another attempt, or for whom others work, have theirs as well.
+    SELECT greatest($1::integer / greatest(count(workspace_id), 1), $3)::integer AS share FROM tenant
 ), taken AS MATERIALIZED (
-    SELECT row_number() OVER () AS n, q.*
+    SELECT row_number() OVER () AS n, q.*, (SELECT share FROM shared) AS share
     FROM (SELECT workspace_id FROM tenant WHERE workspace_id IS NOT NULL ORDER BY random()) t
     CROSS JOIN LATERAL (
         SELECT * FROM webhook_queue q
         WHERE q.workspace_id = t.workspace_id AND q.due_at <= now()
         ORDER BY q.id
-        LIMIT greatest($1::integer / (SELECT count(workspace_id) FROM tenant), $3)
+        LIMIT (SELECT share FROM shared)
         FOR UPDATE SKIP LOCKED
     ) q
     LIMIT $1
 )
-SELECT workspace_id, id, day, attempts, app_id, body, received_at
+SELECT workspace_id, id, day, attempts, app_id, body, received_at, locked, share
 FROM (
-    SELECT q.n, q.workspace_id, q.id, q.day, q.attempts, l.app_id, l.body, l.received_at,
-           sum(length(l.body)) OVER (ORDER BY q.n) - length(l.body) AS before
+    SELECT q.n, q.workspace_id, q.id, q.day, q.attempts, l.app_id, l.body, l.received_at, q.share,
+           count(*) OVER () AS locked, sum(length(l.body)) OVER (ORDER BY q.n) - length(l.body) AS before
     FROM taken q LEFT JOIN webhook_log l USING (workspace_id, id, day)
 ) q
 WHERE before IS NULL OR before < $2
 ORDER BY n
 """
-SHARE = 50
+_SHARE = 50
 """What one workspace may take of a batch at least: with fewer, a batch costs more than it carries."""
 
 _POSTPONE = """
@@ -136,12 +147,19 @@ async def append(connection: Connection, webhooks: Sequence[SignedWebhook]) -> N
     await connection.execute(_APPEND, *map(list, zip(*webhooks, strict=True)), timeout=_APPEND_TIMEOUT_S)
 
 
-async def take(connection: Connection, limit: int, max_bytes: int) -> list[QueuedWebhook]:
+async def take(connection: Connection, limit: int, max_bytes: int) -> Taken:
     """Due webhooks, oldest first in each workspace, locked until the transaction ends; skips what others hold.
 
     At most `limit`, and no further one once their bodies reach `max_bytes`. For a `PATIENT` transaction.
     """
-    return [QueuedWebhook(*row) for row in await connection.fetch(_TAKE, limit, max_bytes, SHARE)]
+    rows = await connection.fetch(_TAKE, limit, max_bytes, _SHARE)
+    if not rows:
+        return Taken([], is_full=False, by_bytes=False)
+    taken = [QueuedWebhook(*row[:7]) for row in rows]
+    locked, share = rows[0][7:]
+    by_bytes = locked > len(taken)
+    most = max(Counter(webhook.workspace_id for webhook in taken).values())
+    return Taken(taken, is_full=by_bytes or locked >= limit or most >= share, by_bytes=by_bytes)
 
 
 async def finish(connection: Connection, webhooks: Sequence[QueuedWebhook]) -> None:

@@ -7,9 +7,8 @@ round, which follows every crash of the process that did this, all of it.
 
 from datetime import UTC, datetime, timedelta
 
-from pombo.store import campaign_replies, early_receipts, sweep
+from pombo.store import early_receipts, sweep
 from pombo.store.database import Database
-from pombo.store.planning import plan_by_index
 
 # Echoes and statuses of other programs on the same Page or number are kept too, and match no delivery. Meta has been
 # seen to be hours late; days late it is of no use to anyone.
@@ -43,9 +42,6 @@ class KeptReceipts:
                 marks = await early_receipts.kept_watermarks(connection, self._since, watermark, _PAGE)
                 if not waiting and not marks:
                     return
-                moved = await early_receipts.catch_up(connection, waiting, marks)
-            if moved:
-                async with database.transaction() as connection:
-                    await campaign_replies.follow_states(connection, moved, await plan_by_index(connection))
+                await early_receipts.catch_up(connection, waiting, marks)
             receipt = waiting[-1] if waiting else receipt
             watermark = marks[-1] if marks else watermark

@@ -1,0 +1,122 @@
+"""The copy of a campaign's message shows what the delivery log says of it, whoever writes that, and whenever."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+import pytest
+
+from pombo.domain.outcomes import DeliveryState
+from pombo.inbox.following import ReplyFollower
+from pombo.ingest import answering
+from pombo.ingest.ingester import Ingester
+from pombo.store import early_receipts
+from pombo.store.database import Connection, Database
+from pombo.store.receipts import Receipt
+from pombo.store.secrets import SecretBox
+from pombo.store.settlement import ACCEPTED, Settled
+from pombo.upkeep.kept_receipts import KeptReceipts
+from tests.delivery_log import House, Message
+from tests.inbox_story import BASE, arrive, from_person, milliseconds, page, set_the_scene
+from tests.locks import blocked
+
+READ = page(from_person(9, read={"watermark": milliseconds(5)}))
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    database: Database
+    connection: Connection
+    house: House
+    sent: Message
+    """The campaign's message, accepted."""
+
+    async def comes(self, body: bytes) -> None:
+        async with self.database.borrow() as connection:
+            await arrive(connection, self.house, body)
+        assert await Ingester(self.database).run_once() == 1
+
+    async def shows(self) -> list[str]:
+        await ReplyFollower(self.database).run_once()
+        rows = await self.connection.fetch("SELECT state FROM conversation_messages WHERE author = 'campaign'")
+        return [row[0] for row in rows]
+
+    def receipt(self, state: DeliveryState) -> Receipt:
+        return Receipt(self.sent.workspace_id, self.sent.channel_id, "m_campaign", state.rank, BASE)
+
+
+@pytest.fixture
+async def scene(database: Database, box: SecretBox) -> AsyncIterator[Scene]:
+    async with database.borrow() as connection:
+        house = await House.build(connection, box)
+        sent = await set_the_scene(connection, house)
+        yield Scene(database, connection, house, sent[1])
+
+
+def reply(monkeypatch: pytest.MonkeyPatch) -> tuple[bytes, asyncio.Event, asyncio.Event]:
+    """What answers the campaign; while its message is copied, the first event is set and the second waited for."""
+    copying, go_on = asyncio.Event(), asyncio.Event()
+    answer = answering.answer
+
+    async def linger(connection: Connection, contacts: set[tuple[int, int, int]]) -> int:
+        copied = await answer(connection, contacts)
+        copying.set()
+        await go_on.wait()
+        return copied
+
+    monkeypatch.setattr("pombo.ingest.ingester.answer", linger)
+    return page(from_person(2, message={"mid": "m_1", "text": "Hello"})), copying, go_on
+
+
+async def test_a_receipt_that_comes_while_its_message_is_copied_is_shown(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said, copying, go_on = reply(monkeypatch)
+    answering_it = asyncio.create_task(scene.comes(said))
+    await copying.wait()
+    reading = asyncio.create_task(scene.comes(READ))
+    await blocked(scene.connection)
+    go_on.set()
+    await answering_it
+    await reading
+
+    assert await scene.shows() == ["read"]
+
+
+async def test_a_message_is_copied_as_a_receipt_that_is_being_applied_leaves_it(scene: Scene) -> None:
+    await arrive(scene.connection, scene.house, page(from_person(2, message={"mid": "m_1", "text": "Hello"})))
+    async with scene.database.transaction() as applying:
+        await early_receipts.keep(applying, [scene.receipt(DeliveryState.DELIVERED)], [])
+        await early_receipts.catch_up(applying, [scene.receipt(DeliveryState.DELIVERED)])
+        answering_it = asyncio.create_task(Ingester(scene.database).run_once())
+        await blocked(scene.connection)
+    await answering_it
+
+    assert await scene.shows() == ["delivered"]
+
+
+async def test_what_sending_and_upkeep_find_kept_for_a_copied_message_is_shown(scene: Scene) -> None:
+    await scene.comes(page(from_person(2, message={"mid": "m_1", "text": "Hello"})))
+    assert await scene.shows() == ["accepted"]
+    sent = scene.sent
+
+    await early_receipts.keep(scene.connection, [scene.receipt(DeliveryState.DELIVERED)], [])
+    accepted = Settled(sent.workspace_id, sent.channel_id, sent.id, 1, sent.day, ACCEPTED, "m_campaign")
+    await early_receipts.apply_pending(scene.connection, [accepted])
+    assert await scene.shows() == ["delivered"]
+
+    read = scene.receipt(DeliveryState.READ)
+    await early_receipts.keep(scene.connection, [read], [])
+    await KeptReceipts().run_once(scene.database)
+    assert await scene.shows() == ["read"]
+
+
+async def test_a_read_mark_is_shown_once_and_a_repeated_one_by_nothing(scene: Scene) -> None:
+    await scene.comes(page(from_person(2, message={"mid": "m_1", "text": "Hello"})))
+    await scene.comes(READ)
+    assert await scene.shows() == ["read"]
+    told = await scene.connection.fetchval("SELECT count(*) FROM events")
+
+    await scene.comes(READ)
+    assert await scene.connection.fetchval("SELECT count(*) FROM reply_changes") == 0
+    assert await scene.connection.fetchval("SELECT count(*) FROM events") == told
