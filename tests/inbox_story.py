@@ -18,6 +18,8 @@ PHONE, NEW_PHONE = "16505551234", "16505559999"
 USER, NEW_USER = "US.13491208655302741918", "US.77777"
 LENT_PHONE, EVES_PHONE = "16505550001", "16505550002"
 EVE, NEW_EVE, BOB = "US.3001", "US.3002", "US.4001"
+# A Mexican number as people write it, and as WhatsApp does.
+WRITTEN, WHATSAPPS, MEXICAN = "525512345678", "5215512345678", "MX.4711"
 # Whole seconds, and shortly ago: the delivery log has partitions for yesterday and today.
 BASE = datetime.now(UTC).replace(microsecond=0) - timedelta(minutes=10)
 
@@ -219,6 +221,14 @@ def messenger_story() -> list[bytes]:
     ]
 
 
+def mexican_story() -> list[bytes]:
+    return [
+        status("wamid.campaign", "delivered", 5, WHATSAPPS, recipient_user_id=MEXICAN),
+        status("wamid.campaign", "read", 8, WHATSAPPS, recipient_user_id=MEXICAN),
+        whatsapp(10, "wamid.stop", "text", phone=WHATSAPPS, user=MEXICAN, **text("STOP")),
+    ]
+
+
 async def set_the_scene(connection: Connection, house: House) -> list[Message]:
     """The channels, and for each a campaign message that was accepted at BASE."""
     sent = []
@@ -256,6 +266,17 @@ async def set_the_scene(connection: Connection, house: House) -> list[Message]:
         )
         sent.append(message)
     return sent
+
+
+async def address_campaign_to(connection: Connection, house: House, recipient: str) -> int:
+    """Returns the channel."""
+    channel: int = await connection.fetchval(
+        """UPDATE deliveries SET recipient = $2 WHERE workspace_id = $1 AND provider_id = 'wamid.campaign'
+           RETURNING channel_id""",
+        house.workspace_id,
+        recipient,
+    )
+    return channel
 
 
 async def arrive(connection: Connection, house: House, *bodies: bytes) -> None:

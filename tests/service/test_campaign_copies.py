@@ -17,7 +17,7 @@ from pombo.store.secrets import SecretBox
 from pombo.store.settlement import ACCEPTED, Settled
 from pombo.upkeep.kept_receipts import KeptReceipts
 from tests.delivery_log import House, Message
-from tests.inbox_story import BASE, arrive, from_person, milliseconds, page, set_the_scene
+from tests.inbox_story import BASE, arrive, from_person, milliseconds, page, page_echo, set_the_scene
 from tests.locks import blocked
 
 READ = page(from_person(9, read={"watermark": milliseconds(5)}))
@@ -120,3 +120,18 @@ async def test_a_read_mark_is_shown_once_and_a_repeated_one_by_nothing(scene: Sc
     await scene.comes(READ)
     assert await scene.connection.fetchval("SELECT count(*) FROM reply_changes") == 0
     assert await scene.connection.fetchval("SELECT count(*) FROM events") == told
+
+
+async def test_an_id_that_only_evidence_brings_is_the_copys_too(scene: Scene) -> None:
+    """Of one that was marked as sent."""
+    await scene.connection.execute("UPDATE deliveries SET provider_id = NULL WHERE id = $1", scene.sent.id)
+    await scene.comes(page(from_person(2, message={"mid": "m_1", "text": "Hello"})))
+    liked = {"mid": "m_campaign", "action": "react", "reaction": "love", "emoji": "\u2764"}
+    await scene.comes(page(from_person(3, reaction=liked)))
+    await scene.comes(page(page_echo(1, mid="m_campaign", text="Hello you", metadata=scene.sent.key)))
+
+    assert await scene.shows() == ["accepted"]
+    copy = await scene.connection.fetchrow(
+        "SELECT provider_id, reactions FROM conversation_messages WHERE author = 'campaign'"
+    )
+    assert tuple(copy) == ("m_campaign", '{"contact": "\u2764"}')

@@ -13,7 +13,8 @@ from pombo.store import syncs
 from pombo.store.database import Connection, Database
 from pombo.store.secrets import SecretBox
 from tests.delivery_log import House
-from tests.inbox_story import BASE, PAGE, PSID, arrive, from_person, page
+from tests.inbox_story import BASE, PAGE, PSID, arrive, from_person, milliseconds, page
+from tests.service.test_ingest_crashes import Died
 
 
 class Said(NamedTuple):
@@ -42,11 +43,11 @@ class Shop:
         while await Ingester(self._database).run_once():
             pass
 
-    async def by_sync(self, *messages: Said) -> None:
+    async def by_sync(self, *messages: Said, author: str = PSID) -> None:
         await syncs.start(self.connection, self.workspace_id, self._channel_id, 5)
         await self.connection.execute(
             "UPDATE channel_jobs SET state = 'fetched', result = $1 WHERE kind = 'conversations'",
-            json.dumps({"page": {"data": [_thread(messages)]}}),
+            json.dumps({"page": {"data": [_thread(messages, author)]}}),
         )
         assert await HistoryReader(self._database).run_once()
 
@@ -83,12 +84,12 @@ class Shop:
         return [row["key"] for row in rows]
 
 
-def _thread(messages: Sequence[Said]) -> dict[str, Any]:
+def _thread(messages: Sequence[Said], author: str) -> dict[str, Any]:
     def moment(after: float) -> str:
         return _at(after).strftime("%Y-%m-%dT%H:%M:%S+0000")
 
     shown = [
-        {"id": m.id, "created_time": moment(m.after), "from": {"id": PSID}, "message": m.text}
+        {"id": m.id, "created_time": moment(m.after), "from": {"id": author}, "message": m.text}
         for m in sorted(messages, key=lambda m: -m.after)
     ]
     return {
@@ -170,3 +171,20 @@ async def test_an_answer_to_a_campaign_counts_though_only_a_sync_brings_it(shop:
 
 def _at(after: float) -> datetime:
     return BASE + timedelta(seconds=after)
+
+
+async def test_a_receipt_that_was_kept_for_a_message_of_the_past_needs_no_second_look(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Which a process that dies after its commit does not get to."""
+    await shop.by_webhook(Said("m_1", 0))
+    await shop.happens(from_person(2, delivery={"mids": ["m_2"], "watermark": milliseconds(2)}))
+
+    async def die(*_: object) -> None:
+        raise Died
+
+    monkeypatch.setattr("pombo.ingest.history.apart", die)
+    with pytest.raises(Died):
+        await shop.by_sync(Said("m_2", -3600), author=PAGE)
+    shown = await shop.connection.fetchval("SELECT state FROM conversation_messages WHERE author = 'app'")
+    assert shown == "delivered"

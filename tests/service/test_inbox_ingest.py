@@ -30,6 +30,7 @@ from tests.inbox_story import (
     EVE,
     EVES_PHONE,
     LENT_PHONE,
+    MEXICAN,
     NEW_EVE,
     NEW_PHONE,
     NEW_USER,
@@ -38,12 +39,16 @@ from tests.inbox_story import (
     PHONE,
     PSID,
     USER,
+    WHATSAPPS,
+    WRITTEN,
     account,
+    address_campaign_to,
     arrive,
     followed,
     from_person,
     holdings,
     messenger_story,
+    mexican_story,
     milliseconds,
     number,
     page,
@@ -581,21 +586,6 @@ async def test_a_story_of_a_number_that_changes_hands_ends_as_it_should(
     }
 
 
-# A Mexican number as people write it, and as WhatsApp does.
-WRITTEN, WHATSAPPS, MEXICAN = "525512345678", "5215512345678", "MX.4711"
-
-
-async def address_campaign_to(connection: Connection, house: House, recipient: str) -> int:
-    """Returns the channel."""
-    channel: int = await connection.fetchval(
-        """UPDATE deliveries SET recipient = $2 WHERE workspace_id = $1 AND provider_id = 'wamid.campaign'
-           RETURNING channel_id""",
-        house.workspace_id,
-        recipient,
-    )
-    return channel
-
-
 async def test_a_former_number_is_its_owners_until_the_next_one_comes_with_it(
     database: Database, connection: Connection, box: SecretBox
 ) -> None:
@@ -613,14 +603,6 @@ async def test_a_former_number_is_its_owners_until_the_next_one_comes_with_it(
     first = await seen(0, "+5511900000000")
     assert await seen(1, "+551190000000", "US.1", formerly=["+5511900000000"]) == first
     assert await seen(2, "+5511900000000", "US.2") != first
-
-
-def mexican_story() -> list[bytes]:
-    return [
-        status("wamid.campaign", "delivered", 5, WHATSAPPS, recipient_user_id=MEXICAN),
-        status("wamid.campaign", "read", 8, WHATSAPPS, recipient_user_id=MEXICAN),
-        whatsapp(10, "wamid.stop", "text", phone=WHATSAPPS, user=MEXICAN, **text("STOP")),
-    ]
 
 
 @pytest.mark.parametrize("order", list(itertools.permutations(range(3))))

@@ -1,4 +1,4 @@
-"""Shows in their threads what became of replies, as soon as the bell rings (`pombo.store.replies`)."""
+"""Shows in their threads what became of messages, as soon as the bell rings (`pombo.store.replies`)."""
 
 import asyncio
 

@@ -20,7 +20,7 @@ from typing import NamedTuple
 import msgspec
 
 from pombo.domain.channels import ChannelKind
-from pombo.domain.events import MessageChange, PersonSignal, Preference, ThreadMessage
+from pombo.domain.events import MessageChange, PersonSignal, Preference, SamePerson, ThreadMessage
 from pombo.domain.opt_out import OptWords
 from pombo.domain.phones import is_group
 from pombo.ingest.gathering import PersonEvent, Place
@@ -55,7 +55,7 @@ class Shown(NamedTuple):
     of_apps: set[tuple[int, int, str]]
     """(workspace, channel, Meta's id) of what other programs sent, new or not."""
     answering: set[tuple[int, int, int]]
-    """(workspace, channel, contact) who may have answered a campaign: by what they said, or as whom they turn out."""
+    """(workspace, channel, contact) who may have answered a campaign: by what they said, or as whom they are known."""
     inserted: int = 0
     """How many messages were new."""
 
@@ -68,7 +68,7 @@ async def converse(
     news_since: datetime | None = None,
 ) -> Shown:
     """In a transaction that is `KEPT_AND_REPEATABLE` and has locked the channels (`inbox_people.locking`); its caller
-    then looks for what has become of what is new.
+    then sees to what follows.
 
     Of a channel's past, only what was written at `news_since` or later is news: the rest leaves nothing unread, opens
     no conversation again and signals nobody.
@@ -128,19 +128,13 @@ async def converse(
     created = [(row.workspace_id, row.id, row.conversation_id) for row in inserted]
     updated = {(one.workspace_id, one.id) for one in shown} - {(workspace, id) for workspace, id, _ in created}
     await inbox_events.append(connection, created=created, updated=sorted(updated), conversations=sorted(touched))
-    found_out = {(one.workspace_id, one.contact_id) for one in people.merged} | people.identified
     return Shown(
         {
             (*place, event.provider_id)
             for place, event, _ in heard
             if isinstance(event, ThreadMessage) and event.author == "app"
         },
-        {
-            (*place, contact)
-            for place, event, contact in heard
-            if (isinstance(event, ThreadMessage) and event.author == "contact")
-            or (place.workspace_id, contact) in found_out
-        },
+        {(*place, contact) for place, event, contact in heard if _may_answer(event)},
         len(inserted),
     )
 
@@ -150,6 +144,12 @@ def rows_of(heard: Sequence[Heard], words: OptWords) -> list[tuple[object, ...]]
     conversations = {(place.workspace_id, contact): contact for place, _, contact in heard}
     made = (_profiles(heard), _wishes(heard, words), _messages(heard, conversations), _changes(heard), _signals(heard))
     return [tuple(row) for rows in made for row in rows]
+
+
+def _may_answer(event: PersonEvent) -> bool:
+    """It tells what a person said, or by which names they are one: another may be the one that was written to."""
+    said = isinstance(event, ThreadMessage) and event.author == "contact"
+    return said or isinstance(event, SamePerson) or bool(event.person.others)
 
 
 def _nameless(heard: Iterable[Heard]) -> set[tuple[int, int]]:

@@ -11,6 +11,7 @@ have counted it. Whoever inserts a message decides, so it counts once, whichever
 
 import asyncio
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -18,6 +19,7 @@ import msgspec
 from pombo.domain.news import NEWS_FOR
 from pombo.domain.opt_out import OptWords
 from pombo.ingest.answering import answer
+from pombo.ingest.apart import apart
 from pombo.ingest.conversing import Shown, converse
 from pombo.ingest.gathering import PersonEvent, Place, in_its_time
 from pombo.meta.history import HistoryPage, read_page
@@ -78,6 +80,9 @@ class HistoryReader:
                     new = await self._apply(connection, job)
                 if new.answering:
                     await answer(connection, new.answering)
+                if new.of_apps:
+                    # The job is gone with this commit: only what is kept at this moment is left to the second look.
+                    await app_receipts.follow(connection, new.of_apps)
         except (DatabaseUnavailable, *TRY_AGAIN):
             raise
         except Exception:
@@ -87,8 +92,7 @@ class HistoryReader:
         for job in taken:
             self._failures.pop(job.id, None)
         if new.of_apps:
-            async with self._database.transaction() as connection:
-                await app_receipts.follow(connection, new.of_apps)
+            await apart(self._database, partial(app_receipts.follow, messages=new.of_apps))
         if taken:
             async with self._database.borrow() as connection:
                 await events.ring(connection)
@@ -108,7 +112,7 @@ class HistoryReader:
                 )
 
     async def _apply(self, connection: Connection, job: FetchedJob) -> Shown:
-        """Returns what the inbox newly shows."""
+        """Returns what was said."""
         nothing = Shown(set(), set())
         payload: dict[str, Any] = msgspec.json.decode(job.payload)
         fetched: dict[str, Any] = msgspec.json.decode(job.result)

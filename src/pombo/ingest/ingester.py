@@ -5,10 +5,10 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from functools import partial
-from typing import TypeVar
 
 from pombo.domain.opt_out import OptWords
 from pombo.ingest.answering import answer
+from pombo.ingest.apart import apart
 from pombo.ingest.conversing import Shown, converse
 from pombo.ingest.gathering import Findings, ReadWebhook, account_names, channel_names, gather, in_full
 from pombo.ingest.notices import heed
@@ -16,15 +16,13 @@ from pombo.ingest.people import renamed
 from pombo.ingest.settling import settle
 from pombo.meta.webhooks import WebhookFormatError, parse_webhook
 from pombo.store import app_receipts, early_receipts, inbox_people, webhooks
-from pombo.store.database import TRY_AGAIN, Connection, Database
+from pombo.store.database import Connection, Database
 from pombo.store.errors import DatabaseUnavailable
 from pombo.store.events import ring
 from pombo.store.planning import KEPT_AND_REPEATABLE
 from pombo.store.receipts import Receipt
 from pombo.store.webhooks import QueuedWebhook
 from pombo.telemetry import log
-
-_Done = TypeVar("_Done")
 
 # Webhooks of a batch; and so many bytes at most, because one webhook may hold 1,000 updates: 256 kB are some 800 of
 # them, which hold the event loop, that lanes share, for about 20 ms in all.
@@ -41,8 +39,6 @@ _GATHER_S = 0.025
 _LOOPS = 2
 # A bad webhook's attempts, 2, 4, 8 and 16 s apart: enough to outlive a hiccup, not to hide a bug.
 _ATTEMPTS = 5
-# A deadlock takes the server a second to notice; as many in a row are no accident.
-_TRIES = 5
 _ERROR_LENGTH = 500
 
 
@@ -197,19 +193,20 @@ class Ingester:
         findings = gather(batch, channels, of_accounts)
         unmatched: list[Receipt] = []
         if findings.evidence or findings.failures or findings.receipts or findings.watermarks:
-            settled = await self._apart(partial(settle, findings=findings))
+            settled = await apart(self._database, partial(settle, findings=findings))
             unmatched = settled.unmatched
             if settled.unknown:
                 findings.people.extend(in_full(batch, channels, settled.unknown))
             findings.people.extend(renamed(settled.renamed))
             if settled.accepted or unmatched or findings.watermarks:
-                await self._apart(
+                await apart(
+                    self._database,
                     partial(
                         early_receipts.catch_up,
                         receipts=unmatched,
                         watermarks=findings.watermarks,
                         settled=settled.accepted,
-                    )
+                    ),
                 )
         shown = await self._show(findings)
         return partial(self._follow, findings, shown, unmatched)
@@ -219,7 +216,9 @@ class Ingester:
         if not findings.people:
             return Shown(set(), set())
         lock = inbox_people.locking({(place.workspace_id, place.channel_id) for place, _ in findings.people})
-        return await self._apart(partial(converse, said=findings.people, words=self._words), KEPT_AND_REPEATABLE, lock)
+        return await apart(
+            self._database, partial(converse, said=findings.people, words=self._words), KEPT_AND_REPEATABLE, lock
+        )
 
     async def _follow(self, findings: Findings, shown: Shown, unmatched: Sequence[Receipt]) -> None:
         """What follows: browsers hear of it, campaigns that were answered, receipts of what others sent, notices."""
@@ -227,31 +226,21 @@ class Ingester:
             await self._ring()
         changed = 0
         if shown.answering:
-            changed += await self._apart(partial(answer, contacts=shown.answering), KEPT_AND_REPEATABLE)
+            changed += await apart(self._database, partial(answer, contacts=shown.answering), KEPT_AND_REPEATABLE)
         if shown.of_apps or unmatched or findings.watermarks:
-            changed += await self._apart(
+            changed += await apart(
+                self._database,
                 partial(
                     app_receipts.follow,
                     messages=shown.of_apps,
                     receipts=unmatched,
                     watermarks=findings.watermarks,
-                )
+                ),
             )
         if findings.notices:
-            await self._apart(lambda connection: heed(connection, findings.notices))
+            await apart(self._database, partial(heed, told=findings.notices))
         if changed:
             await self._ring()
-
-    async def _apart(self, work: Callable[[Connection], Awaitable[_Done]], *settings: str) -> _Done:
-        """In a transaction of its own, again until nobody is in its way: what others have committed stays."""
-        for _ in range(_TRIES - 1):
-            try:
-                async with self._database.transaction(*settings) as connection:
-                    return await work(connection)
-            except TRY_AGAIN as error:
-                log.info("ingest_tries_again", reason=type(error).__name__)
-        async with self._database.transaction(*settings) as connection:
-            return await work(connection)
 
     async def _ring(self) -> None:
         """After the commit, and at most twice a batch."""

@@ -32,6 +32,10 @@ async def settle(connection: Connection, findings: Findings) -> Settlement:
     await heed(connection, findings.failures)
     unmatched, renamed = await receipts.apply(connection, findings.receipts)
     await early_receipts.keep(connection, unmatched, findings.watermarks)
-    await channel_evidence.note(connection, heard + confirmed)
     accepted = [AcceptedMessage(e.workspace_id, e.channel_id, e.message_id, e.provider_id, e.day) for e in evidence]
+    if accepted:
+        # Applied again after a crash, the evidence is not new: only what others keep at this moment is left to the look
+        # after the commit.
+        await early_receipts.catch_up(connection, settled=accepted)
+    await channel_evidence.note(connection, heard + confirmed)
     return Settlement(accepted, unknown, unmatched, renamed)

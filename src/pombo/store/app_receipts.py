@@ -114,7 +114,7 @@ async def follow(
     how many messages changed.
     """
     await plan_by_index(connection)
-    # A row of any moves once, and is told of once.
+    # Each is told of once, as it is in the end.
     changed: set[tuple[int, int]] = set()
     for statement, rows in (
         (_BY_RECEIPT, [receipt[:7] for receipt in receipts]),

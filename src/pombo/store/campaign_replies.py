@@ -89,8 +89,7 @@ CROSS JOIN LATERAL (
 ) reached
 """
 
-# What is copied is locked, in the order in which receipts lock it, until the copy is there: a receipt that comes
-# meanwhile waits, and then finds the copy (`receipts.move`).
+# What is copied is locked until the copy is there: whoever changes it meanwhile waits, then finds the copy (`tell`).
 _FOLLOWED = f"""
 WITH {_SENT}, new AS MATERIALIZED (
     SELECT * FROM sent s
@@ -101,11 +100,11 @@ WITH {_SENT}, new AS MATERIALIZED (
       AND NOT EXISTS (SELECT FROM conversation_messages m WHERE m.workspace_id = s.workspace_id AND m.message_id = s.id)
     ORDER BY s.workspace_id, s.id
 )
-SELECT s.workspace_id, s.conversation_id, s.channel_id, s.run_id, s.id, s.provider_id, s.intent_at, d.state,
+SELECT s.workspace_id, s.conversation_id, s.channel_id, s.run_id, s.id, d.provider_id, s.intent_at, d.state,
        d.error_code, d.error_title, r.content, s.attributes
 FROM new s
 CROSS JOIN LATERAL (
-    SELECT state, error_code, error_title FROM deliveries
+    SELECT provider_id, state, error_code, error_title FROM deliveries
     WHERE workspace_id = s.workspace_id AND id = s.id AND day = s.day AND day BETWEEN $4 AND $5
     OFFSET 0 FOR SHARE
 ) d
@@ -161,6 +160,17 @@ ON CONFLICT (workspace_id, channel_id, provider_id) DO NOTHING
 RETURNING workspace_id, id, conversation_id
 """
 
+_TELL = """
+INSERT INTO reply_changes (workspace_id, message_id)
+SELECT r.workspace_id, r.message_id
+FROM unnest($1::bigint[], $2::bigint[]) AS r (workspace_id, message_id)
+CROSS JOIN LATERAL (
+    SELECT FROM conversation_messages
+    WHERE workspace_id = r.workspace_id AND message_id = r.message_id AND author = 'campaign'
+    OFFSET 0 LIMIT 1
+) copy
+"""
+
 
 def _days(today: date) -> tuple[date, date]:
     """Of messages that a reply of now may follow; a month of empty partitions lies ahead, each costs a look."""
@@ -201,3 +211,15 @@ async def copy(connection: Connection, copies: Sequence[CampaignCopy]) -> list[t
         *columns([(*one.followed[:10], one.kind, one.text, one.content) for one in copies]),
     )
     return [tuple(row) for row in rows]
+
+
+async def tell(connection: Connection, messages: Sequence[tuple[int, int]]) -> None:
+    """That these (workspace, message) of runs have changed in the delivery log; leaves word in `reply_changes` of those
+    that a conversation shows.
+
+    In the transaction that has changed them, and so holds their locks. Whoever copies one had its lock before, and then
+    the copy is found here: this is a statement of its own, which sees what was committed while the other waited. Or
+    they get it afterwards, and copy what has changed.
+    """
+    if messages:
+        await connection.execute(_TELL, *columns(messages))

@@ -17,6 +17,7 @@ from datetime import date, datetime, timedelta
 from typing import Any, NamedTuple
 
 from pombo.domain.events import StatusReceipt
+from pombo.store import campaign_replies
 from pombo.store.channel_evidence import Heard
 from pombo.store.database import Connection
 from pombo.store.planning import columns, plan_by_index
@@ -155,7 +156,8 @@ WITH incoming AS (
         error_subcode = NULL,
         error_title = CASE WHEN excluded.state = 3 THEN excluded.error_title END
 ), replied AS (
-    INSERT INTO reply_changes (workspace_id, message_id) SELECT workspace_id, id FROM found WHERE run_id <= 0
+    INSERT INTO reply_changes (workspace_id, message_id)
+    SELECT workspace_id, id FROM found WHERE run_id <= 0 AND (was < state OR was = 3)
 ), counted AS (
     INSERT INTO run_deltas (workspace_id, run_id, delivered, read, undelivered)
     SELECT workspace_id, run_id,
@@ -165,21 +167,7 @@ WITH incoming AS (
     FROM found WHERE was < state
     GROUP BY workspace_id, run_id
 )
-SELECT workspace_id, id FROM found WHERE run_id > 0
-"""
-
-# Whoever copies a campaign's message into a conversation has it locked until the copy is there (`campaign_replies`). So
-# what has moved was copied before, which this finds, or is copied as it is now: hence a statement of its own, which
-# sees what was committed while the other waited for locks.
-_TELL = """
-INSERT INTO reply_changes (workspace_id, message_id)
-SELECT r.workspace_id, r.message_id
-FROM unnest($1::bigint[], $2::bigint[]) AS r (workspace_id, message_id)
-CROSS JOIN LATERAL (
-    SELECT FROM conversation_messages
-    WHERE workspace_id = r.workspace_id AND message_id = r.message_id AND author = 'campaign'
-    OFFSET 0 LIMIT 1
-) copy
+SELECT workspace_id, id FROM found WHERE run_id > 0 AND (was < state OR was = 3)
 """
 
 DAY = timedelta(days=1)
@@ -292,4 +280,4 @@ async def move(connection: Connection, moves: Sequence[Move]) -> None:
         return
     days = [move.day for move in moves]
     if of_runs := await connection.fetch(_MOVE, *columns(moves), min(days), max(days)):
-        await connection.execute(_TELL, *columns(of_runs))
+        await campaign_replies.tell(connection, [tuple(row) for row in of_runs])

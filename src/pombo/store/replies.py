@@ -145,8 +145,8 @@ CROSS JOIN LATERAL (
 ) m
 """
 
-# Of a message that is in neither table any more (the log's retention is over) nothing new is known. None was attempted
-# before it stood in its thread: earlier partitions are not looked at.
+# Of a message that is in neither table any more (the log's retention is over) nothing new is known. A message's
+# time in its thread is that of its writing or of its attempt: earlier partitions are not looked at.
 _FOLLOW = """
 UPDATE conversation_messages m SET state = n.state, provider_id = coalesce(n.provider_id, m.provider_id),
     error_code = n.error_code, error_title = n.error_title, version = m.version + 1

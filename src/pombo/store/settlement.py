@@ -16,8 +16,8 @@ from operator import itemgetter
 from typing import NamedTuple
 
 from pombo.domain.outcomes import DeliveryState
-from pombo.store import doubts
-from pombo.store.database import Connection
+from pombo.store import campaign_replies, doubts
+from pombo.store.database import Connection, atomic
 from pombo.store.doubts import DoubtKey
 
 ACCEPTED = DeliveryState.ACCEPTED.rank
@@ -145,12 +145,14 @@ WITH witness AS (
     ON CONFLICT DO NOTHING
 ), replied AS (
     INSERT INTO reply_changes (workspace_id, message_id) SELECT workspace_id, id FROM found WHERE run_id <= 0
+), counted AS (
+    INSERT INTO run_deltas (workspace_id, run_id, accepted, failed, cancelled, sent_twice)
+    SELECT workspace_id, run_id, count(*) FILTER (WHERE was < 2), -count(*) FILTER (WHERE was = 1),
+           -count(*) FILTER (WHERE was = 0), count(*) FILTER (WHERE twice)
+    FROM found GROUP BY workspace_id, run_id
+    HAVING count(*) FILTER (WHERE was < 2) > 0 OR count(*) FILTER (WHERE twice) > 0
 )
-INSERT INTO run_deltas (workspace_id, run_id, accepted, failed, cancelled, sent_twice)
-SELECT workspace_id, run_id, count(*) FILTER (WHERE was < 2), -count(*) FILTER (WHERE was = 1),
-       -count(*) FILTER (WHERE was = 0), count(*) FILTER (WHERE twice)
-FROM found GROUP BY workspace_id, run_id
-HAVING count(*) FILTER (WHERE was < 2) > 0 OR count(*) FILTER (WHERE twice) > 0
+SELECT workspace_id, id FROM found WHERE run_id > 0 AND known IS NULL
 """
 
 
@@ -159,8 +161,8 @@ async def settle(
 ) -> None:
     """Settles a batch; also forgets the worker's `finished` intents, whose messages are all settled by now.
 
-    At most one outcome per message. Outside a transaction each statement commits by itself, which is as safe: the
-    others only forget doubts that are over, and add what a witness knows.
+    At most one outcome per message. Outside a transaction each step commits by itself, which is as safe: the others
+    only forget doubts that are over, and add what a witness knows.
     """
     # In one order for all who settle, whatever order webhooks come in, so that two never wait for each other.
     outcomes = sorted(outcomes, key=_IN_ORDER)
@@ -187,14 +189,18 @@ async def settle(
         return
     gone = set(moved)
     witnesses = [o for o in outcomes if o.message_id not in gone and o.state == ACCEPTED]
-    await connection.execute(
-        _CONFIRM,
-        [w.workspace_id for w in witnesses],
-        [w.channel_id for w in witnesses],
-        [w.message_id for w in witnesses],
-        [w.day for w in witnesses],
-        [w.provider_id for w in witnesses],
-    )
+    if not witnesses:
+        return
+    async with atomic(connection):
+        named = await connection.fetch(
+            _CONFIRM,
+            [w.workspace_id for w in witnesses],
+            [w.channel_id for w in witnesses],
+            [w.message_id for w in witnesses],
+            [w.day for w in witnesses],
+            [w.provider_id for w in witnesses],
+        )
+        await campaign_replies.tell(connection, [tuple(row) for row in named])
 
 
 async def settle_evidence(connection: Connection, evidence: Sequence[Evidence]) -> None:

@@ -15,7 +15,8 @@ from pombo.store.database import Database
 _AGE = timedelta(days=3)
 # How far each round looks back behind the former: longer than any outcome waits to be written.
 _OVERLAP = timedelta(minutes=5)
-_PAGE = 1000
+# Of each; while one is applied, those who answered its messages wait.
+_PAGE = 200
 _EVER = datetime(1970, 1, 1, tzinfo=UTC)
 
 
