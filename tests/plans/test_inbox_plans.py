@@ -16,6 +16,7 @@ import pytest
 from bench.inbox_data import fill
 from pombo.domain.ids import WorkspaceId
 from pombo.store import (
+    campaign_replies,
     conversation_list,
     conversation_search,
     conversations,
@@ -131,6 +132,17 @@ async def followed(connection: Connection) -> None:
         assert await replies.follow(connection, 500) == 1
 
 
+async def copies_told(connection: Connection) -> None:
+    """Of a hundred messages one is shown."""
+    async with connection.transaction():
+        await connection.execute(
+            "UPDATE conversation_messages SET message_id = 4711, author = 'campaign' WHERE workspace_id = 1 AND id = 77"
+        )
+        await campaign_replies.tell(connection, [(1, 4700 + n) for n in range(100)])
+        assert await connection.fetchval("SELECT message_id FROM reply_changes") == 4711
+        await replies.follow(connection, 500)
+
+
 async def unread_after_the_first(connection: Connection) -> None:
     """Of the longest conversation."""
     found = await conversations.lock(connection, WORKSPACE, 1)
@@ -165,6 +177,7 @@ READS = {
     "a_conversation_told": unplanned(200, lambda c: inbox_events.append(c, conversations=[(WORKSPACE, 77)])),
     "messages_told": unplanned(200, lambda c: inbox_events.append(c, updated=[(WORKSPACE, n) for n in (7, 77, 777)])),
     "a_reply_followed": unplanned(200, followed),
+    "copies_told": unplanned(600, copies_told),
     "a_word_in_nearly_all_messages": search(2_500, "w0"),
     "a_common_word": search(2_500, "w5"),
     "a_word_in_between": search(2_500, "w900"),

@@ -10,7 +10,7 @@ from pombo.domain.outcomes import DeliveryState
 from pombo.inbox.following import ReplyFollower
 from pombo.ingest import answering
 from pombo.ingest.ingester import Ingester
-from pombo.store import early_receipts
+from pombo.store import early_receipts, settlement
 from pombo.store.database import Connection, Database
 from pombo.store.receipts import Receipt
 from pombo.store.secrets import SecretBox
@@ -72,25 +72,48 @@ async def test_a_receipt_that_comes_while_its_message_is_copied_is_shown(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     said, copying, go_on = reply(monkeypatch)
-    answering_it = asyncio.create_task(scene.comes(said))
-    await copying.wait()
-    reading = asyncio.create_task(scene.comes(READ))
-    await blocked(scene.connection)
-    go_on.set()
-    await answering_it
-    await reading
+    async with asyncio.timeout(20), asyncio.TaskGroup() as tasks:
+        tasks.create_task(scene.comes(said))
+        await copying.wait()
+        tasks.create_task(scene.comes(READ))
+        await blocked(scene.connection)
+        go_on.set()
 
     assert await scene.shows() == ["read"]
 
 
+async def test_an_id_that_comes_while_its_message_is_copied_is_the_copys_too(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With an answer of Meta's that is late, of a message that was marked as sent."""
+    await scene.connection.execute("UPDATE deliveries SET provider_id = NULL WHERE id = $1", scene.sent.id)
+    said, copying, go_on = reply(monkeypatch)
+    sent = scene.sent
+
+    async def answered() -> None:
+        accepted = Settled(sent.workspace_id, sent.channel_id, sent.id, 1, sent.day, ACCEPTED, "m_campaign")
+        async with scene.database.borrow() as connection:
+            await settlement.settle(connection, [accepted])
+
+    async with asyncio.timeout(20), asyncio.TaskGroup() as tasks:
+        tasks.create_task(scene.comes(said))
+        await copying.wait()
+        tasks.create_task(answered())
+        await blocked(scene.connection)
+        go_on.set()
+
+    assert await scene.shows() == ["accepted"]
+    found = await scene.connection.fetchval("SELECT provider_id FROM conversation_messages WHERE author = 'campaign'")
+    assert found == "m_campaign"
+
+
 async def test_a_message_is_copied_as_a_receipt_that_is_being_applied_leaves_it(scene: Scene) -> None:
     await arrive(scene.connection, scene.house, page(from_person(2, message={"mid": "m_1", "text": "Hello"})))
-    async with scene.database.transaction() as applying:
+    async with asyncio.timeout(20), asyncio.TaskGroup() as tasks, scene.database.transaction() as applying:
         await early_receipts.keep(applying, [scene.receipt(DeliveryState.DELIVERED)], [])
         await early_receipts.catch_up(applying, [scene.receipt(DeliveryState.DELIVERED)])
-        answering_it = asyncio.create_task(Ingester(scene.database).run_once())
+        tasks.create_task(Ingester(scene.database).run_once())
         await blocked(scene.connection)
-    await answering_it
 
     assert await scene.shows() == ["delivered"]
 

@@ -7,14 +7,17 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from pombo.domain.outcomes import DeliveryState
 from pombo.ingest.history import HistoryReader
 from pombo.ingest.ingester import Ingester
-from pombo.store import syncs
+from pombo.store import early_receipts, syncs
 from pombo.store.database import Connection, Database
+from pombo.store.receipts import Receipt
 from pombo.store.secrets import SecretBox
+from pombo.upkeep.kept_receipts import KeptReceipts
 from tests.delivery_log import House
 from tests.inbox_story import BASE, PAGE, PSID, arrive, from_person, milliseconds, page
-from tests.service.test_ingest_crashes import Died
+from tests.locks import Died
 
 
 class Said(NamedTuple):
@@ -33,7 +36,7 @@ class Shop:
         self.workspace_id = house.workspace_id
         self._database = database
         self._house = house
-        self._channel_id = channel_id
+        self.channel_id = channel_id
 
     async def by_webhook(self, *messages: Said) -> None:
         await self.happens(*(from_person(m.after, message={"mid": m.id, "text": m.text}) for m in messages))
@@ -44,7 +47,7 @@ class Shop:
             pass
 
     async def by_sync(self, *messages: Said, author: str = PSID) -> None:
-        await syncs.start(self.connection, self.workspace_id, self._channel_id, 5)
+        await syncs.start(self.connection, self.workspace_id, self.channel_id, 5)
         await self.connection.execute(
             "UPDATE channel_jobs SET state = 'fetched', result = $1 WHERE kind = 'conversations'",
             json.dumps({"page": {"data": [_thread(messages, author)]}}),
@@ -70,7 +73,7 @@ class Shop:
         return tuple(row)
 
     async def was_sent_a_campaign(self) -> None:
-        await self._house.accepted(self.connection, self._channel_id, PSID)
+        await self._house.accepted(self.connection, self.channel_id, PSID)
         await self.connection.execute("UPDATE deliveries SET intent_at = $1", BASE)
 
     async def responses(self) -> int:
@@ -186,5 +189,18 @@ async def test_a_receipt_that_was_kept_for_a_message_of_the_past_needs_no_second
     monkeypatch.setattr("pombo.ingest.history.apart", die)
     with pytest.raises(Died):
         await shop.by_sync(Said("m_2", -3600), author=PAGE)
+    shown = await shop.connection.fetchval("SELECT state FROM conversation_messages WHERE author = 'app'")
+    assert shown == "delivered"
+
+
+async def test_a_receipt_that_nobody_looked_at_for_a_message_of_another_program_is_found_by_upkeep(
+    shop: Shop, database: Database
+) -> None:
+    await shop.by_webhook(Said("m_1", 0))
+    await shop.by_sync(Said("m_2", -3600), author=PAGE)
+    kept = Receipt(shop.workspace_id, shop.channel_id, "m_2", DeliveryState.DELIVERED.rank, BASE)
+    await early_receipts.keep(shop.connection, [kept], [])
+
+    await KeptReceipts().run_once(database)
     shown = await shop.connection.fetchval("SELECT state FROM conversation_messages WHERE author = 'app'")
     assert shown == "delivered"

@@ -37,6 +37,7 @@ from tests.inbox_story import (
     whatsapp,
     whatsapp_story,
 )
+from tests.locks import Died
 
 Work = Callable[[Connection], Awaitable[Any]]
 
@@ -66,10 +67,6 @@ STORIES = {
         ),
     ],
 }
-
-
-class Died(BaseException):
-    """As a killed process: nothing that still runs handles it."""
 
 
 def mortal(monkeypatch: pytest.MonkeyPatch, commits: int) -> None:

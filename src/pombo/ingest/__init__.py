@@ -14,7 +14,8 @@ the first. Any number of workers may run this; each takes what the others do not
 Invariants
 - Everything applied is a maximum of states or a minimum of times, counted by the rows that moved, so applying a
   webhook twice, late, or in another order changes nothing. What follows from a commit is found from what the
-  webhooks say and from rows, never from what that commit found new. That makes several commits as good as one.
+  webhooks say and from rows, never from what that commit found new (but for a second look, `settling`).
+  That makes several commits as good as one.
 - An error of a status that concerns more than its message (`status_errors`) is heeded in the commit that moves the
   message, hence once. A status without our key that overtakes our own outcome is moved by others, and not heeded.
 - A body signed with an app's secret reaches only that app's channels in that app's workspace.

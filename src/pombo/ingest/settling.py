@@ -23,7 +23,7 @@ class Settlement(NamedTuple):
 
 
 async def settle(connection: Connection, findings: Findings) -> Settlement:
-    """After the commit, the caller must `early_receipts.catch_up` with the same."""
+    """After the commit, the caller must `early_receipts.catch_up` with what is accepted or unmatched, and the marks."""
     evidence, heard = await receipts.sift(connection, findings.evidence)
     for wave in waves(evidence):
         await settlement.settle_evidence(connection, wave)

@@ -241,9 +241,10 @@ async def _opened(pool: Pool) -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def atomic(connection: Connection) -> AsyncIterator[None]:
-    """A transaction, or a part of the one that is under way: undone as a whole by whatever is raised in it."""
+    """A transaction, which the server ends unless it is over in 20 s, or a part of the one that is under way: undone as
+    a whole by whatever is raised in it."""
     if not connection.is_in_transaction():
-        async with _transaction(connection):
+        async with _transaction(connection, *_bound(connection)):
             yield
         return
     await connection.execute("SAVEPOINT part")

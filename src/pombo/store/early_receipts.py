@@ -164,6 +164,9 @@ async def catch_up(
     """The look at `deliveries` that follows `keep`'s commit, and at what was kept for those just `settled`."""
     today = await plan_by_index(connection)
     tomorrow = today + DAY
+    if settled:
+        kept = await _channels_of(connection, _CHANNELS_WITH_KEPT, settled)
+        settled = [message for message in settled if message[:2] in kept]
     located, _ = await find(connection, receipts, today)
     accepted = [
         *settled,

@@ -31,7 +31,6 @@ class Profile(NamedTuple):
 class Resolution(NamedTuple):
     contacts: list[int]
     """Of each sighting."""
-    merged: list[inbox_merging.Merged]
     changed: set[tuple[int, int]]
     """(workspace, contact) of those that have a new address or were merged."""
     identified: set[tuple[int, int]]
@@ -173,7 +172,7 @@ async def resolve(connection: Connection, sightings: Sequence[Sighting]) -> Reso
         for key, contact in contacts.items()
         if key in identities.moved or (contact not in fresh and not known.get(key))
     }
-    return Resolution([contact_of(person) for person in persons], merged, changed, identified, former_holders)
+    return Resolution([contact_of(person) for person in persons], changed, identified, former_holders)
 
 
 async def note_profiles(connection: Connection, profiles: Sequence[Profile]) -> dict[tuple[int, int], bool]:

@@ -5,9 +5,9 @@ outbox and the delivery log know its state, and the thread shows it:
 
     settlement, receipts, doubts ──same transaction──▶ reply_changes ──bell──▶ follow ──▶ conversation_messages, events
 
-Of a run's messages only receipts of those that a conversation shows (`campaign_replies`) write to `reply_changes`, so
-bulk pays nothing. `follow` reads the state as it is by then, with the message locked: however often and in whatever
-order it is called, the last call shows the truth.
+Of a run's messages only those that a conversation shows write to `reply_changes` (`campaign_replies.tell`), so bulk
+pays a look into one index for a receipt. `follow` reads the state as it is by then, with the message locked: however
+often and in whatever order it is called, the last call shows the truth.
 """
 
 import json

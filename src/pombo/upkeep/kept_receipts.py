@@ -1,13 +1,14 @@
 """Receipts that wait for their message: looked at again, and swept when they are nobody's.
 
-Sending looks for kept receipts after its commit, and ingest looks for messages after its own. When a process dies
+Sending, and what brings messages of other programs, look for kept receipts after their commit, and ingest looks for
+messages after its own. When a process dies
 between its commit and its look, nobody has looked; so what was kept of late is looked at again here, and in the first
 round, which follows every crash of the process that did this, all of it.
 """
 
 from datetime import UTC, datetime, timedelta
 
-from pombo.store import early_receipts, sweep
+from pombo.store import app_receipts, early_receipts, events, sweep
 from pombo.store.database import Database
 
 # Echoes and statuses of other programs on the same Page or number are kept too, and match no delivery. Meta has been
@@ -44,5 +45,9 @@ class KeptReceipts:
                 if not waiting and not marks:
                     return
                 await early_receipts.catch_up(connection, waiting, marks)
+                changed = await app_receipts.follow(connection, (), waiting, marks)
+            if changed:
+                async with database.borrow() as connection:
+                    await events.ring(connection)
             receipt = waiting[-1] if waiting else receipt
             watermark = marks[-1] if marks else watermark
