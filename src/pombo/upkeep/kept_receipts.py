@@ -1,9 +1,8 @@
 """Receipts that wait for their message: looked at again, and swept when they are nobody's.
 
 Sending, and what brings messages of other programs, look for kept receipts after their commit, and ingest looks for
-messages after its own. When a process dies
-between its commit and its look, nobody has looked; so what was kept of late is looked at again here, and in the first
-round, which follows every crash of the process that did this, all of it.
+messages after its own. When a process dies between its commit and its look, nobody has looked; so what was kept of late
+is looked at again here, and in the first round, which follows every crash of the process that did this, all of it.
 """
 
 from datetime import UTC, datetime, timedelta
