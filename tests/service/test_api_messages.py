@@ -20,6 +20,7 @@ from pombo.store.database import Database
 from pombo.store.secrets import SecretBox
 from tests.api_client import Api, running_api
 from tests.conversations import add_conversation, add_person, ago
+from tests.locks import blocked
 from tests.told import told
 
 
@@ -207,9 +208,8 @@ async def test_the_first_webhook_and_the_first_message_at_the_same_moment_end_in
                 connection, workspace, number, address, Text("Hello"), message_class=MessageClass.TRANSACTIONAL
             )
             other = asyncio.create_task(hears())
-        async with asyncio.timeout(20), api.database.borrow() as watching:
-            while not await watching.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"):
-                await asyncio.sleep(0.01)
+        async with api.database.borrow() as watching:
+            await blocked(watching)
     await other
     async with api.database.borrow() as connection:
         assert await connection.fetchval("SELECT count(*) FROM contacts") == 1

@@ -13,6 +13,7 @@ from pombo.store.database import Database
 from pombo.store.secrets import SecretBox
 from pombo.store.webhooks import SignedWebhook
 from tests.api_client import Api, running_api
+from tests.locks import blocked_by
 
 PAGE = b'{"object":"page","entry":[{"id":"4001","messaging":[{"sender":{"id":"7"},"recipient":{"id":"4001"},'
 PAGE += b'"timestamp":1458692752478,"message":{"mid":"m_1","text":"gr\\u00fc\\u00df Gott"}}]}]}'
@@ -109,12 +110,8 @@ async def test_a_replay_waits_for_the_ingester_that_has_the_webhook_in_hand(api:
     async with database.transaction() as queue:
         taken = (await webhooks.take(queue, 10, 10_000)).webhooks
         asking = asyncio.create_task(api.http.post(f"/api/webhooks/{taken[0].id}/replay"))
-        pid = queue.get_server_pid()
-        async with database.borrow() as other, asyncio.timeout(10):
-            while not await other.fetchval(
-                "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE $1 = ANY (pg_blocking_pids(pid)))", pid
-            ):
-                pass
+        async with database.borrow() as watching:
+            await blocked_by(watching, queue)
         await webhooks.finish(queue, taken)
     assert (await asking).status_code == 202
     assert (await get(api, f"/{taken[0].id}"))["status"] == "queued"

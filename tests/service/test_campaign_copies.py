@@ -20,6 +20,8 @@ from tests.delivery_log import House, Message
 from tests.inbox_story import BASE, arrive, from_person, milliseconds, page, page_echo, set_the_scene
 from tests.locks import blocked
 
+# An answer to the campaign, and a mark up to which its message was read.
+HELLO = page(from_person(2, message={"mid": "m_1", "text": "Hello"}))
 READ = page(from_person(9, read={"watermark": milliseconds(5)}))
 
 
@@ -44,6 +46,10 @@ class Scene:
     def receipt(self, state: DeliveryState) -> Receipt:
         return Receipt(self.sent.workspace_id, self.sent.channel_id, "m_campaign", state.rank, BASE)
 
+    def accepted(self) -> Settled:
+        sent = self.sent
+        return Settled(sent.workspace_id, sent.channel_id, sent.id, 1, sent.day, ACCEPTED, "m_campaign")
+
 
 @pytest.fixture
 async def scene(database: Database, box: SecretBox) -> AsyncIterator[Scene]:
@@ -53,8 +59,8 @@ async def scene(database: Database, box: SecretBox) -> AsyncIterator[Scene]:
         yield Scene(database, connection, house, sent[1])
 
 
-def reply(monkeypatch: pytest.MonkeyPatch) -> tuple[bytes, asyncio.Event, asyncio.Event]:
-    """What answers the campaign; while its message is copied, the first event is set and the second waited for."""
+def lingering(monkeypatch: pytest.MonkeyPatch) -> tuple[asyncio.Event, asyncio.Event]:
+    """While the campaign's message is copied, the first event is set and the second waited for."""
     copying, go_on = asyncio.Event(), asyncio.Event()
     answer = answering.answer
 
@@ -65,15 +71,15 @@ def reply(monkeypatch: pytest.MonkeyPatch) -> tuple[bytes, asyncio.Event, asynci
         return copied
 
     monkeypatch.setattr("pombo.ingest.ingester.answer", linger)
-    return page(from_person(2, message={"mid": "m_1", "text": "Hello"})), copying, go_on
+    return copying, go_on
 
 
 async def test_a_receipt_that_comes_while_its_message_is_copied_is_shown(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    said, copying, go_on = reply(monkeypatch)
+    copying, go_on = lingering(monkeypatch)
     async with asyncio.timeout(20), asyncio.TaskGroup() as tasks:
-        tasks.create_task(scene.comes(said))
+        tasks.create_task(scene.comes(HELLO))
         await copying.wait()
         tasks.create_task(scene.comes(READ))
         await blocked(scene.connection)
@@ -87,16 +93,14 @@ async def test_an_id_that_comes_while_its_message_is_copied_is_the_copys_too(
 ) -> None:
     """With an answer of Meta's that is late, of a message that was marked as sent."""
     await scene.connection.execute("UPDATE deliveries SET provider_id = NULL WHERE id = $1", scene.sent.id)
-    said, copying, go_on = reply(monkeypatch)
-    sent = scene.sent
+    copying, go_on = lingering(monkeypatch)
 
     async def answered() -> None:
-        accepted = Settled(sent.workspace_id, sent.channel_id, sent.id, 1, sent.day, ACCEPTED, "m_campaign")
         async with scene.database.borrow() as connection:
-            await settlement.settle(connection, [accepted])
+            await settlement.settle(connection, [scene.accepted()])
 
     async with asyncio.timeout(20), asyncio.TaskGroup() as tasks:
-        tasks.create_task(scene.comes(said))
+        tasks.create_task(scene.comes(HELLO))
         await copying.wait()
         tasks.create_task(answered())
         await blocked(scene.connection)
@@ -108,7 +112,7 @@ async def test_an_id_that_comes_while_its_message_is_copied_is_the_copys_too(
 
 
 async def test_a_message_is_copied_as_a_receipt_that_is_being_applied_leaves_it(scene: Scene) -> None:
-    await arrive(scene.connection, scene.house, page(from_person(2, message={"mid": "m_1", "text": "Hello"})))
+    await arrive(scene.connection, scene.house, HELLO)
     async with asyncio.timeout(20), asyncio.TaskGroup() as tasks, scene.database.transaction() as applying:
         await early_receipts.keep(applying, [scene.receipt(DeliveryState.DELIVERED)], [])
         await early_receipts.catch_up(applying, [scene.receipt(DeliveryState.DELIVERED)])
@@ -119,13 +123,11 @@ async def test_a_message_is_copied_as_a_receipt_that_is_being_applied_leaves_it(
 
 
 async def test_what_sending_and_upkeep_find_kept_for_a_copied_message_is_shown(scene: Scene) -> None:
-    await scene.comes(page(from_person(2, message={"mid": "m_1", "text": "Hello"})))
+    await scene.comes(HELLO)
     assert await scene.shows() == ["accepted"]
-    sent = scene.sent
 
     await early_receipts.keep(scene.connection, [scene.receipt(DeliveryState.DELIVERED)], [])
-    accepted = Settled(sent.workspace_id, sent.channel_id, sent.id, 1, sent.day, ACCEPTED, "m_campaign")
-    await early_receipts.apply_pending(scene.connection, [accepted])
+    await early_receipts.apply_pending(scene.connection, [scene.accepted()])
     assert await scene.shows() == ["delivered"]
 
     read = scene.receipt(DeliveryState.READ)
@@ -135,7 +137,7 @@ async def test_what_sending_and_upkeep_find_kept_for_a_copied_message_is_shown(s
 
 
 async def test_a_read_mark_is_shown_once_and_a_repeated_one_by_nothing(scene: Scene) -> None:
-    await scene.comes(page(from_person(2, message={"mid": "m_1", "text": "Hello"})))
+    await scene.comes(HELLO)
     await scene.comes(READ)
     assert await scene.shows() == ["read"]
     told = await scene.connection.fetchval("SELECT count(*) FROM events")
@@ -148,7 +150,7 @@ async def test_a_read_mark_is_shown_once_and_a_repeated_one_by_nothing(scene: Sc
 async def test_an_id_that_only_evidence_brings_is_the_copys_too(scene: Scene) -> None:
     """Of one that was marked as sent."""
     await scene.connection.execute("UPDATE deliveries SET provider_id = NULL WHERE id = $1", scene.sent.id)
-    await scene.comes(page(from_person(2, message={"mid": "m_1", "text": "Hello"})))
+    await scene.comes(HELLO)
     liked = {"mid": "m_campaign", "action": "react", "reaction": "love", "emoji": "\u2764"}
     await scene.comes(page(from_person(3, reaction=liked)))
     await scene.comes(page(page_echo(1, mid="m_campaign", text="Hello you", metadata=scene.sent.key)))

@@ -44,6 +44,7 @@ from tests.inbox_story import (
     whatsapp,
     whatsapp_story,
 )
+from tests.locks import blocked
 
 _ids = itertools.count(1)
 
@@ -68,6 +69,12 @@ async def number_of(connection: Connection, house: House) -> int:
     return channel
 
 
+async def follow(connection: Connection) -> None:
+    """What has become of messages of threads."""
+    async with connection.transaction():
+        await replies.follow(connection, 500)
+
+
 async def apply(
     ingester: Ingester, connection: Connection, house: House, bodies: list[bytes], sizes: list[int]
 ) -> None:
@@ -78,8 +85,7 @@ async def apply(
         while await ingester.run_once():
             pass
         bodies = bodies[size:]
-    async with connection.transaction():
-        await replies.follow(connection, 500)
+    await follow(connection)
     assert await connection.fetchval("SELECT count(*) FROM webhook_queue") == 0
     assert await connection.fetch("SELECT error FROM webhook_errors") == []
 
@@ -299,9 +305,7 @@ async def test_an_echo_while_its_message_is_settled_is_not_shown_as_somebody_els
         )
         await settlement.settle(settling, [accepted])
         applying = asyncio.create_task(Ingester(database).run_once())
-        async with asyncio.timeout(20):
-            while not await connection.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"):
-                await asyncio.sleep(0.01)
+        await blocked(connection)
     assert await applying == 1
     assert await connection.fetchval("SELECT count(*) FROM conversation_messages WHERE author = 'app'") == 0
 

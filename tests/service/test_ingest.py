@@ -24,6 +24,7 @@ from pombo.store.secrets import SecretBox
 from pombo.store.settlement import Settled
 from pombo.store.webhooks import SignedWebhook
 from tests.delivery_log import House, Message, figures, row
+from tests.locks import blocked_by
 
 PAGE, NUMBER = "100", "106540352242922"
 ACCEPTED, UNDELIVERED = DeliveryState.ACCEPTED.rank, DeliveryState.UNDELIVERED.rank
@@ -314,7 +315,7 @@ async def test_an_outcome_written_between_ingests_look_and_its_commit_is_seen_by
         kept = receipts.Receipt(by_id.workspace_id, page, by_id.provider_id, DELIVERED, by_id.intent_at)
         await early_receipts.keep(blocker, [kept], [])
         ingesting = asyncio.create_task(ingester.run_once())
-        await someone_waits_for(connection, blocker)
+        await blocked_by(connection, blocker)
         for message in (by_id, by_watermark):
             await outcome(connection, message)
         assert await state(connection, by_id) == ACCEPTED
@@ -322,15 +323,6 @@ async def test_an_outcome_written_between_ingests_look_and_its_commit_is_seen_by
     await ingesting
 
     assert [await state(connection, by_id), await state(connection, by_watermark)] == [DELIVERED, READ]
-
-
-async def someone_waits_for(connection: Connection, blocker: Connection) -> None:
-    pid = blocker.get_server_pid()
-    async with asyncio.timeout(10):
-        while not await connection.fetchval(
-            "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE $1 = ANY (pg_blocking_pids(pid)))", pid
-        ):
-            pass
 
 
 async def test_ids_of_messages_that_others_sent_harm_nothing(

@@ -1,6 +1,6 @@
 """Each commit of ingest may be its process's last, and each transaction may be in another's way: it ends the same."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import asyncpg
@@ -10,7 +10,6 @@ from pombo.domain.outcomes import DeliveryState
 from pombo.ingest import ingester as ingester_module
 from pombo.ingest.apart import apart as in_a_transaction
 from pombo.ingest.ingester import Ingester
-from pombo.store import replies
 from pombo.store.database import Connection, Database
 from pombo.store.secrets import SecretBox
 from tests.delivery_log import House, figures, row
@@ -31,13 +30,15 @@ from tests.inbox_story import (
     page,
     page_echo,
     seconds,
-    set_the_scene,
     shown,
     text,
     whatsapp,
     whatsapp_story,
 )
 from tests.locks import Died
+from tests.service.test_inbox_ingest import build, connection, follow
+
+__all__ = ["connection"]  # fixture
 
 Work = Callable[[Connection], Awaitable[Any]]
 
@@ -103,18 +104,6 @@ def hindered(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ingester_module, "apart", apart)
 
 
-@pytest.fixture
-async def connection(database: Database) -> AsyncIterator[Connection]:
-    async with database.borrow() as borrowed:
-        yield borrowed
-
-
-async def build(connection: Connection, box: SecretBox, name: str) -> House:
-    house = await House.build(connection, box, name, f"secret of {name}")
-    await set_the_scene(connection, house)
-    return house
-
-
 async def apply_dying(
     database: Database, connection: Connection, house: House, monkeypatch: pytest.MonkeyPatch, story: Sequence[bytes]
 ) -> int:
@@ -135,17 +124,12 @@ async def apply_dying(
 
 
 async def undisturbed(database: Database, connection: Connection, box: SecretBox, story: Sequence[bytes]) -> Any:
-    house = await build(connection, box, "undisturbed")
+    house = await build(connection, box)
     for body in story:
         await arrive(connection, house, body)
         assert await Ingester(database).run_once() == 1
     await follow(connection)
     return await holdings(connection, house)
-
-
-async def follow(connection: Connection) -> None:
-    async with connection.transaction():
-        await replies.follow(connection, 500)
 
 
 @pytest.mark.parametrize("story", STORIES.values(), ids=STORIES)
@@ -157,7 +141,7 @@ async def test_whichever_commit_is_a_processes_last_it_ends_the_same(
     story: Sequence[bytes],
 ) -> None:
     expected = await undisturbed(database, connection, box, story)
-    house = await build(connection, box, "mortal")
+    house = await build(connection, box)
     deaths = await apply_dying(database, connection, house, monkeypatch, story)
     await follow(connection)
 
@@ -175,7 +159,7 @@ async def test_whichever_transaction_ends_in_a_deadlock_it_ends_the_same(
     story: Sequence[bytes],
 ) -> None:
     expected = await undisturbed(database, connection, box, story)
-    house = await build(connection, box, "hindered")
+    house = await build(connection, box)
     # Three at a time, so that a batch has all kinds of transactions.
     for n in range(0, len(story), 3):
         batch = story[n : n + 3]
@@ -192,7 +176,7 @@ async def test_whichever_transaction_ends_in_a_deadlock_it_ends_the_same(
 async def test_what_was_kept_for_a_doubt_is_not_lost_with_the_process_that_settles_it(
     database: Database, connection: Connection, box: SecretBox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    house = await build(connection, box, "doubtful")
+    house = await build(connection, box)
     doubt = await house.prepare(connection, await house.channel(connection, PAGE), PSID)
     await house.queue(connection, doubt, "u")
     delivered = from_person(3, delivery={"mids": ["m_doubt"], "watermark": milliseconds(3)})

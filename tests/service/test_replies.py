@@ -27,6 +27,7 @@ from pombo.store.receipts import Receipt
 from pombo.store.settlement import ACCEPTED, CANCELLED, Settled
 from tests.api_client import Api, running_api
 from tests.conversations import Person, add_conversation, add_person, ago
+from tests.locks import blocked
 from tests.seeding import add_channel
 from tests.service.test_worker import Setting, options, setting
 
@@ -171,9 +172,8 @@ async def test_a_retry_while_its_conversation_is_merged_into_another_goes_on_the
     async with desk.setting.database.transaction() as merging:
         contacts = dict(await merging.fetch("SELECT id, contact_id FROM conversations ORDER BY id FOR UPDATE"))
         retrying = asyncio.create_task(desk.ana.http.post(f"/api/messages/{sent['id']}/retry"))
-        async with asyncio.timeout(20):
-            while not await merging.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"):
-                await asyncio.sleep(0.01)
+        async with desk.setting.database.borrow() as watching:
+            await blocked(watching)
         await inbox_merging.merge(merging, desk.setting.workspace, contacts[kept], contacts[other])
     retried = await retrying
     assert retried.status_code == 202, retried.text

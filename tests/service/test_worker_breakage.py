@@ -18,6 +18,7 @@ from pombo.sending.worker import WorkerOptions
 from pombo.store import embedded, leases, partitions, schema
 from pombo.store.database import Database, connect
 from pombo.store.secrets import SecretBox
+from tests.locks import blocked
 from tests.sandbox_server import SandboxHandle
 from tests.seeding import add_channel, add_run, add_workspace
 from tests.service.test_worker import (
@@ -249,9 +250,8 @@ async def test_a_lock_on_what_a_dead_worker_left_keeps_no_channel_from_being_tak
         await silent.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
         await silent.execute("SELECT FROM outbox WHERE id = $1 FOR UPDATE", left)
         async with working(setting.database, setting.box, setting.options) as worker:
-            async with asyncio.timeout(20):
-                while not await setting.value("SELECT count(*) FROM pg_locks WHERE NOT granted"):
-                    await asyncio.sleep(0)
+            async with setting.database.borrow() as watching:
+                await blocked(watching)
             page = await setting.sandbox.add_page(setting.page.app)
             channel = await add_channel(setting.database, setting.box, setting.workspace, page)
             run = await add_run(setting.database, setting.workspace, [(channel, "30000")])
